@@ -1,0 +1,91 @@
+"""What one sample is: the contract between data, model, bundle and server. No torch here."""
+
+from math import prod
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+__all__ = ["DTYPES", "Spec"]
+
+# The arrays a sample may be stored as, with the raw values that mean black and white.
+DTYPES = {"uint8": (0.0, 255.0), "uint16": (0.0, 65535.0), "float32": (0.0, 1.0)}
+
+
+class Spec(BaseModel):
+    """Shape, units and classes of one sample (C, *S).
+
+    It travels from the data through the model and the bundle to the server; `data.prepare` turns
+    any decoded file into a sample of it, in training and in serving alike.
+
+    Args:
+        kind: what was decoded; one of the words of `data.decode`.
+        channels: C, number of input channels.
+        size: S, extent of each spatial axis in samples, slowest axis first: (H, W) for an image.
+        resize: how a file of another size becomes `size`: `stretch` keeps all of the content,
+            `crop` keeps the aspect ratio and cuts what juts out at the centre, `pad` keeps both
+            and fills with `mean`.
+        dtype: the array type of a prepared sample; its value range is in `DTYPES`.
+        mean: per-channel mean, in raw units of `dtype`, subtracted first.
+        std: per-channel deviation, in raw units of `dtype`, divided by next; above 0.
+        step: distance between neighbouring samples along each axis, in `unit`.
+        unit: "px", "s" or "mm".
+        task: what the network answers.
+        classes: class names, in the order of the network's outputs.
+
+    Raises:
+        ValueError: a list has not one value per channel or axis, or a number is out of range.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["image"] = "image"
+    channels: int
+    size: tuple[int, ...]
+    resize: Literal["stretch", "crop", "pad"] = "stretch"
+    dtype: Literal["uint8", "uint16", "float32"] = "uint8"
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    step: tuple[float, ...] = ()
+    unit: Literal["px", "s", "mm"] = "px"
+    task: Literal["classification"] = "classification"
+    classes: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.channels < 1:
+            raise ValueError(f"channels must be at least 1; got {self.channels}")
+        if not 1 <= len(self.size) <= 3 or min(self.size) < 1:
+            raise ValueError(f"size must have 1 to 3 axes of at least 1 sample; got {self.size}")
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            if values and len(values) != self.channels:
+                raise ValueError(
+                    f"{name} must have {self.channels} values, one a channel; got {values}"
+                )
+        if self.std and min(self.std) <= 0:
+            raise ValueError(f"std must be above 0 in every channel; got {self.std}")
+        if self.step and len(self.step) != self.axes:
+            raise ValueError(f"step must have {self.axes} values, one an axis; got {self.step}")
+        if len(set(self.classes)) != len(self.classes):
+            raise ValueError(f"class names must differ; got {self.classes}")
+        return self
+
+    @property
+    def axes(self) -> int:
+        """Number of spatial axes: 1 series, 2 image, 3 volume or video."""
+        return len(self.size)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(C, *S)."""
+        return (self.channels, *self.size)
+
+    @property
+    def values(self) -> int:
+        """Numbers in one sample."""
+        return prod(self.shape)
+
+    @property
+    def value_range(self) -> tuple[float, float]:
+        """Raw values that mean black and white."""
+        return DTYPES[self.dtype]
