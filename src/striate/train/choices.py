@@ -1,0 +1,62 @@
+"""What 0 and "auto" mean: the numbers that the data, the budget and the machine decide.
+
+Each was measured on held-out parts of training data; `benchmarks/RESULTS.md` names the runs.
+"""
+
+from math import log2
+
+import numpy as np
+
+from striate.data.symmetry import keeps_class_mirrored
+from striate.recipe import Recipe
+from striate.spec import Spec
+
+__all__ = ["augmentation", "complete", "width_for"]
+
+SEEN = 500_000  # samples that a training without a budget shows the network, by default
+WIDTHS = (16, 24, 32, 48, 64, 96, 128)
+PASSES = 12.0  # that a time budget should allow before the network is made wider
+
+
+def complete(recipe: Recipe, spec: Spec, x: np.ndarray, y: np.ndarray, train: np.ndarray) -> Recipe:
+    """Return the recipe with every 0 and "auto" replaced that depends on the data alone."""
+    count = len(train)
+    batch = recipe.batch or int(min(512, max(16, 2 ** round(log2(max(1, count / 64))))))
+    chosen = {
+        "batch": min(batch, max(1, count)),
+        "size": recipe.size or max(spec.size),
+        "optimizer": "muon" if recipe.optimizer == "auto" else recipe.optimizer,
+    }
+    if recipe.augment == "auto":
+        chosen["augment"] = augmentation(spec, x, y, train)
+    if not recipe.epochs and not recipe.seconds:
+        chosen["epochs"] = round(min(100.0, max(8.0, SEEN / max(1, count))))
+    return recipe.model_copy(update=chosen)
+
+
+def augmentation(spec: Spec, x: np.ndarray, y: np.ndarray, train: np.ndarray) -> str:
+    """Choose the changes that keep the classes: flips only where the data pass the mirror test."""
+    side = min(spec.size)
+    steps = ["flip"] if keeps_class_mirrored(x, y, train) else []
+    if side >= 64:
+        steps += ["zoom=0.35", "jitter=0.2"]
+    elif spec.channels == 1:
+        steps += ["affine=10"] * (side >= 8) + [f"translate={max(1, side // 14)}"]
+    else:
+        steps += [f"crop={max(1, side // 12)}"]
+    return ",".join(steps)
+
+
+def width_for(seconds: float, samples: int, each: float, width: int = 64) -> int:
+    """Return the widest fastnet that sees every sample often enough in the time.
+
+    Math: time of a sample at width w = each (w / width)^1.6
+
+    Args:
+        seconds: time for training.
+        samples: training samples.
+        each: seconds that one sample took at `width`.
+        width: of the network that was timed.
+    """
+    able = [w for w in WIDTHS if PASSES * samples * each * (w / width) ** 1.6 <= seconds]
+    return max(able, default=WIDTHS[0])

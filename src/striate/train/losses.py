@@ -1,0 +1,42 @@
+"""Losses: functions (model, x, y) -> scalar in nats. Pass another to `steps` to change one update.
+
+`y` is (N,) classes, or (N, K) shares: one-hot rows times the sample's weight, possibly mixed.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["Loss", "cross_entropy"]
+
+Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
+
+
+def cross_entropy(smoothing: float = 0.0, autocast: torch.dtype | None = None) -> Loss:
+    """Return the mean cross-entropy of the logits, the target smoothed over all classes.
+
+    Shape: x (N, C, *S), y (N,) or (N, K) -> ()
+    Math:  L = -1/N sum_n sum_k w_nk log p_nk,
+           w_n = (1 - smoothing) y_n + smoothing / K |y_n|, p = softmax(logits)
+
+    Args:
+        smoothing: share of each sample's weight spread over all classes, 0 to 1.
+        autocast: type of the forward pass where the hardware has it; the loss is float32.
+
+    Source: Szegedy et al. 2015, arXiv:1512.00567, section 7 (label smoothing).
+    """
+
+    def loss(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, autocast, enabled=autocast is not None):
+            logits = model(x)
+        if autocast is not None:
+            logits = logits.float()
+        if y.dim() == 1:
+            return F.cross_entropy(logits, y, label_smoothing=smoothing)
+        mass = y.sum(1, keepdim=True)
+        target = (1 - smoothing) * y + smoothing / y.shape[1] * mass
+        return -(target * logits.log_softmax(1)).sum(1).mean()
+
+    return loss

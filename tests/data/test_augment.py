@@ -1,0 +1,140 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from striate.data.augment import INDEX, VALUE, Augment, Draw, mixup
+from striate.errors import RecipeError
+
+
+def read(x, text, epoch=0, rows=None, seed=0):
+    rows = np.arange(len(x)) if rows is None else np.asarray(rows)
+    augment, draw = Augment.parse(text), Draw(seed, epoch, rows)
+    raw, outside = augment.read(x, draw, torch.device("cpu"))
+    values = raw.float()
+    if outside is not None:
+        values = values.masked_fill(outside, 0.0)
+    return augment.change(values, draw)
+
+
+def pictures(axes=2, count=8, size=9):
+    return np.random.default_rng(1).integers(1, 256, (count, 3, *[size] * axes), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+@pytest.mark.parametrize("name", [*INDEX, *VALUE])
+def test_every_change_keeps_the_shape_for_any_axes(name, axes):
+    x = pictures(axes)
+    assert read(x, name).shape == x.shape
+
+
+@pytest.mark.parametrize("name", [*INDEX, *VALUE])
+def test_a_sample_is_changed_alike_in_any_batch(name):
+    x = pictures()
+    whole = read(x, name, epoch=3)
+    some = read(x, name, epoch=3, rows=[6, 2])
+    assert torch.allclose(some[0], whole[6], atol=1e-3)
+    assert torch.allclose(some[1], whole[2], atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["crop", "affine", "zoom", "jitter", "cutout"])
+def test_epochs_and_seeds_differ(name):
+    x = pictures()
+    assert not torch.equal(read(x, name), read(x, name, epoch=1))
+    assert not torch.equal(read(x, name), read(x, name, seed=1))
+
+
+def test_flip_alternates_so_that_two_epochs_show_both_sides():
+    x = pictures()
+    first, second, third = (read(x, "flip", epoch=e) for e in range(3))
+    assert torch.equal(first.flip(-1), second)
+    assert torch.equal(first, third)
+    plain = torch.from_numpy(x).float()
+    turned = (first != plain).flatten(1).any(1)
+    assert turned.any()
+    assert not turned.all()
+
+
+def test_crop_shows_a_shifted_window_with_mirrored_border():
+    x = pictures(axes=1, count=200)
+    seen = read(x, "crop=2").numpy()
+    for before, after in zip(x.astype(np.float32), seen, strict=True):
+        wide = np.pad(before, ((0, 0), (2, 2)), mode="reflect")
+        assert any(np.array_equal(wide[:, s : s + 9], after) for s in range(5))
+
+
+def test_translate_fills_with_the_mean():
+    x = pictures(axes=2, count=200)
+    seen = read(x, "translate=2").numpy()
+    for before, after in zip(x.astype(np.float32), seen, strict=True):
+        wide = np.pad(before, ((0, 0), (2, 2), (2, 2)))
+        windows = (wide[:, a : a + 9, b : b + 9] for a in range(5) for b in range(5))
+        assert any(np.array_equal(window, after) for window in windows)
+
+
+def test_cutout_clears_one_box():
+    x = pictures(count=100)
+    seen = read(x, "cutout=4")
+    empty = (seen == 0).all(1)
+    assert empty.flatten(1).sum(1).max() == 16
+    for hole in empty:
+        ys, xs = np.nonzero(hole.numpy())
+        assert len(ys) == (np.ptp(ys) + 1) * (np.ptp(xs) + 1)
+
+
+def test_affine_of_nothing_is_the_identity():
+    x = pictures()
+    assert torch.allclose(read(x, "affine=0"), torch.from_numpy(x).float(), atol=1e-3)
+
+
+def test_zoom_of_all_keeps_a_constant_constant():
+    x = np.full((4, 1, 8, 8), 7, np.uint8)
+    assert torch.allclose(read(x, "zoom=0.3"), torch.full((4, 1, 8, 8), 7.0), atol=1e-4)
+
+
+def test_jitter_keeps_grey_grey():
+    x = np.repeat(pictures(count=4)[:, :1], 3, axis=1)
+    seen = read(x, "jitter=0.3")
+    assert torch.allclose(seen[:, 0], seen[:, 2], atol=1e-3)
+
+
+def test_mixup_keeps_the_mass_of_the_targets():
+    x, y = torch.randn(6, 1, 4), torch.eye(6)
+    mixed, shares = mixup(x, y, Draw(0, 0, np.arange(6)), 0.4)
+    assert torch.allclose(shares.sum(1), torch.ones(6))
+    assert torch.allclose(mixed.sum(0), x.sum(0), atol=1e-5)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 2**63), st.integers(0, 10**6), st.integers(0, 10**7))
+def test_draws_lie_in_their_range(seed, epoch, sample):
+    draw = Draw(seed, epoch, np.array([sample]))
+    assert 0 <= draw.uniform()[0, 0] < 1
+    assert -2 <= draw.integers(-2, 2)[0, 0] <= 2
+
+
+def test_draws_are_uniform_and_independent_of_neighbours():
+    draw = Draw(5, 2, np.arange(20_000))
+    u = draw.uniform(2).numpy()
+    assert abs(u.mean() - 0.5) < 0.01
+    assert abs(u.var() - 1 / 12) < 0.003
+    assert abs(np.corrcoef(u[:, 0], u[:, 1])[0, 1]) < 0.03
+    assert abs(np.corrcoef(u[:-1, 0], u[1:, 0])[0, 1]) < 0.03
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("flop", "no augmentation is called 'flop'; did you mean 'flip'"),
+        ("crop=x", "crop wants a number of at least 0; got 'x'"),
+        ("crop=-1", "crop wants a number of at least 0; got '-1'"),
+    ],
+)
+def test_a_wrong_text_is_refused(text, message):
+    with pytest.raises(RecipeError, match=message):
+        Augment.parse(text)
+
+
+def test_none_is_no_change():
+    assert Augment.parse("none") == Augment.parse("") == Augment()

@@ -1,0 +1,43 @@
+import pytest
+import torch
+from torch import nn
+
+from striate.train.losses import cross_entropy
+
+X = torch.randn(6, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+Y = torch.tensor([0, 1, 2, 3, 1, 2])
+
+
+def test_hand_computed():
+    loss = cross_entropy()(nn.Identity(), torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([2]))
+    assert loss.item() == pytest.approx(0.407606, abs=1e-6)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_one_hot_shares_equal_classes(smoothing):
+    loss = cross_entropy(smoothing)
+    shares = torch.nn.functional.one_hot(Y, 4).double()
+    assert torch.allclose(loss(nn.Identity(), X, Y), loss(nn.Identity(), X, shares))
+
+
+def test_a_doubled_weight_doubles_its_share():
+    loss = cross_entropy(0.1)
+    shares = torch.nn.functional.one_hot(Y, 4).double()
+    alone = [loss(nn.Identity(), X[i : i + 1], shares[i : i + 1]) for i in range(6)]
+    shares[2] *= 2
+    assert torch.allclose(loss(nn.Identity(), X, shares), (sum(alone) + alone[2]) / 6)
+
+
+def test_gradient():
+    x = X.clone().requires_grad_()
+    shares = torch.rand(6, 4, dtype=torch.float64)
+
+    def loss(x):
+        logits = x
+        mass = shares.sum(1, keepdim=True)
+        target = 0.9 * shares + 0.1 / 4 * mass
+        return -(target * logits.log_softmax(1)).sum(1).mean()
+
+    assert torch.autograd.gradcheck(loss, x)
+    ours = cross_entropy(0.1)(nn.Identity(), X.float(), shares.float())
+    assert ours.item() == pytest.approx(loss(X).item(), rel=1e-5)

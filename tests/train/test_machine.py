@@ -1,0 +1,60 @@
+import pytest
+import torch
+from torch import nn
+
+from striate.errors import RecipeError
+from striate.train import machine
+from striate.train.machine import Load, autocast_type, pick_device, set_threads
+
+CPU = torch.device("cpu")
+LARGE, SMALL = nn.Linear(1000, 1000), nn.Linear(2, 2)
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_auto_is_half_only_where_the_hardware_has_it(monkeypatch, has):
+    monkeypatch.setattr(machine, "_cpu_has_bfloat16", lambda: has)
+    assert autocast_type("auto", CPU, LARGE) is (torch.bfloat16 if has else None)
+    assert autocast_type("auto", CPU, SMALL) is None
+    assert autocast_type("float32", CPU, LARGE) is None
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_slow_half_is_refused(monkeypatch, precision):
+    monkeypatch.setattr(machine, "_cpu_has_bfloat16", lambda: False)
+    with pytest.raises(RecipeError, match=f"{precision} is not fast on this cpu.*precision auto"):
+        autocast_type(precision, CPU, LARGE)
+
+
+def test_devices_by_name():
+    assert pick_device("cpu") == CPU
+    with pytest.raises(RecipeError, match="device must be auto, cpu, cuda"):
+        pick_device("gpu")
+    with pytest.raises(RecipeError, match="not on this machine"):
+        pick_device("cuda:99")
+
+
+def test_wanted_threads_are_set():
+    before = torch.get_num_threads()
+    try:
+        assert set_threads(1) == torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("busy", "cores", "threads"), [(0, 2, 2), (0.4, 2, 2), (1.0, 2, 1), (9, 2, 1)]
+)
+def test_threads_leave_busy_cores_alone(monkeypatch, busy, cores, threads):
+    before = torch.get_num_threads()
+    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda _: range(cores), raising=False)
+    monkeypatch.setattr(Load, "others", lambda _: busy)
+    try:
+        assert set_threads(0, Load()) == threads
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_own_work_is_not_others(monkeypatch):
+    readings = iter([(0.0, 10.0, 1.0), (10.0, 27.0, 11.0)])
+    monkeypatch.setattr(Load, "_read", staticmethod(lambda: next(readings)))
+    assert Load().others() == pytest.approx(0.7)
