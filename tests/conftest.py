@@ -1,4 +1,5 @@
 import os
+import sys
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two test processes on two cores must not crawl
 
@@ -13,6 +14,15 @@ from PIL import Image
 def own_cache(tmp_path_factory, monkeypatch):
     """No test reads or fills the user's cache."""
     monkeypatch.setenv("STRIATE_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(autouse=True)
+def own_arithmetic():
+    """A training flushes denormals and sets threads; the next test must not inherit that."""
+    yield
+    torch = sys.modules.get("torch")
+    if torch:
+        torch.set_flush_denormal(False)
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ class Spec(BaseModel):
         size: S, extent of each spatial axis in samples, slowest axis first: (H, W) for an image.
         resize: how a file of another size becomes `size`: `stretch` keeps all of the content,
             `crop` keeps the aspect ratio and cuts what juts out at the centre, `pad` keeps both
-            and fills with `mean`.
+            and fills with middle grey.
         dtype: the array type of a prepared sample; its value range is in `DTYPES`.
         mean: per-channel mean, in raw units of `dtype`, subtracted first.
         std: per-channel deviation, in raw units of `dtype`, divided by next; above 0.

@@ -1,0 +1,342 @@
+"""One image file's bytes -> array. Nothing is resized, clipped or guessed here."""
+
+import re
+import struct
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from PIL import (
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageCms,
+    JpegImagePlugin,
+    PngImagePlugin,
+    PpmImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+from PIL.ImageFile import ImageFile
+
+from striate.errors import DataError
+
+__all__ = ["MOST_PIXELS", "SUFFIXES", "Decoded", "Header", "decode", "probe"]
+
+# More pixels than this are refused before any is decoded (Pillow's own limit for an error).
+MOST_PIXELS = 178_956_970
+
+# File names that are taken for images, in lower case.
+SUFFIXES = frozenset(
+    f".{name}"
+    for name in "jpg jpeg jpe jfif png webp bmp dib gif tif tiff ppm pgm pbm pnm".split()  # noqa: SIM905
+)
+
+# Pillow warns of odd metadata that no pixel depends on. The filter is set once, as
+# `warnings.catch_warnings` is not safe in threads.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+class _Jpeg(JpegImagePlugin.JpegImageFile):
+    """JPEG whose EXIF is left to `_orientation`: Pillow's parser warns of every odd tag."""
+
+    def getexif(self) -> Image.Exif:
+        return Image.Exif()
+
+
+# Format, how such a file begins, reader. Readers are called by hand: `Image.open` would try
+# every plugin it has, and warn by a size limit that is global.
+_FORMATS: tuple[tuple[str, re.Pattern[bytes], type[ImageFile]], ...] = (
+    ("JPEG", re.compile(rb"\xff\xd8\xff"), _Jpeg),
+    ("PNG", re.compile(rb"\x89PNG\r\n\x1a\n"), PngImagePlugin.PngImageFile),
+    ("WebP", re.compile(rb"RIFF.{4}WEBP", re.DOTALL), WebPImagePlugin.WebPImageFile),
+    ("BMP", re.compile(rb"BM"), BmpImagePlugin.BmpImageFile),
+    ("GIF", re.compile(rb"GIF8[79]a"), GifImagePlugin.GifImageFile),
+    ("TIFF", re.compile(rb"II[*+]\0|MM\0[*+]"), TiffImagePlugin.TiffImageFile),
+    ("PNM", re.compile(rb"P[1-6]\s"), PpmImagePlugin.PpmImageFile),
+)
+
+# EXIF orientation -> (swap the axes, then flip vertically, then flip horizontally).
+_UPRIGHT = {
+    2: (False, False, True),
+    3: (False, True, True),
+    4: (False, True, False),
+    5: (True, False, False),
+    6: (True, False, True),
+    7: (True, True, True),
+    8: (True, True, False),
+}
+
+_CHANNELS = {"1": 1, "L": 1, "I": 1, "F": 1, "RGBA": 4, "RGBa": 4, "LA": 4, "La": 4, "PA": 4}
+
+
+@dataclass(frozen=True)
+class Header:
+    """Say what a file holds, before its pixels are decoded.
+
+    Args:
+        format: JPEG, PNG, WebP, BMP, GIF, TIFF or PNM.
+        mode: Pillow's mode of the file.
+        size: upright (H, W), in pixels.
+        channels: what `decode` will give: 1, 3 or 4.
+        dtype: what `decode` will give: "uint8", "uint16" or "float32".
+        frames: pictures in the file; only the first is read.
+    """
+
+    format: str
+    mode: str
+    size: tuple[int, ...]
+    channels: int
+    dtype: str
+    frames: int
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Hold one decoded file.
+
+    Shape: (C, *S), C = 1, 3 or 4
+
+    Args:
+        array: uint8, uint16 or float32; not necessarily contiguous.
+        mode: Pillow's mode of the file: "RGB", "I;16", "P", "CMYK", ...
+        size: upright full size (H, W), before any reduced decoding.
+        notes: what a user might not expect, one sentence each.
+    """
+
+    array: np.ndarray
+    mode: str
+    size: tuple[int, ...]
+    notes: tuple[str, ...]
+
+
+def decode(source: Path | bytes, at_least: tuple[int, int] | None = None) -> Decoded:
+    """Decode the first picture of a file, upright.
+
+    Grey, RGB and RGBA stay as they are; palettes, CMYK, YCbCr and LAB become RGB, or RGBA where
+    something is transparent; grey with alpha becomes RGBA; 16-bit grey becomes uint16 and floats
+    float32, both with their values untouched.
+
+    Args:
+        source: a path, or the file's bytes.
+        at_least: upright (H, W); a larger JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, as
+            long as both axes keep at least this many pixels.
+
+    Raises:
+        DataError: the file is no image, damaged, too large, or holds numbers that fit no dtype;
+            the text gives the reason without the path.
+    """
+    with _opened(source) as (_, image):
+        mode, raw, full = image.mode, _raw_mode(image), image.size
+        with _blaming_the_file():
+            turned = _tiff_tag(image, 274, 1)  # undone by Pillow, while loading
+            if at_least is not None and isinstance(image, _Jpeg):
+                height, width = at_least[::-1] if _orientation(image) > 4 else at_least
+                image.draft(None, (width, height))
+            image.load()
+            turn, frames = _orientation(image), _frames(image)
+        array, notes = _pixels(image, raw)
+    if turn > 1:
+        array = _upright(array, turn)
+        full = full[::-1] if turn > 4 else full
+    if turn > 1 or turned > 1:
+        notes.append(f"turned upright (EXIF orientation {max(turn, turned)})")
+    if frames > 1:
+        notes.append(f"first of {frames} frames")
+    return Decoded(array, mode, (full[1], full[0]), tuple(notes))
+
+
+def probe(source: Path | bytes) -> Header:
+    """Read a file's header, no pixels.
+
+    Args:
+        source: a path, or the file's bytes.
+
+    Raises:
+        DataError: the file is no image or too large; the text has no path.
+    """
+    with _opened(source) as (name, image):
+        with _blaming_the_file():
+            width, height = image.size
+            if _orientation(image) > 4:
+                width, height = height, width
+            frames = _frames(image)
+        dtype = {"I": "uint16", "F": "float32"}.get(image.mode[:1], "uint8")
+        channels = (
+            4
+            if _see_through(image, _raw_mode(image))
+            else _CHANNELS.get(image.mode.split(";")[0], 3)
+        )
+        return Header(name, image.mode, (height, width), channels, dtype, frames)
+
+
+@contextmanager
+def _opened(source: Path | bytes) -> Iterator[tuple[str, ImageFile]]:
+    """Yield format and image of a file, header read and size checked."""
+    try:
+        stream: IO[bytes] = BytesIO(source) if isinstance(source, bytes) else open(source, "rb")  # noqa: SIM115
+    except OSError as error:
+        raise DataError(error.strerror or str(error)) from error
+    with stream:
+        try:
+            start = stream.read(32)
+        except OSError as error:
+            raise DataError(error.strerror or str(error)) from error
+        if not start:
+            raise DataError("the file is empty (0 bytes)")
+        name, reader = _format(start)
+        stream.seek(0)
+        with _blaming_the_file():
+            image = reader(stream)
+        width, height = image.size
+        if width * height > MOST_PIXELS:
+            raise DataError(
+                f"{width} x {height} pixels are more than the limit of {MOST_PIXELS:,}; "
+                "make the picture smaller"
+            )
+        yield name, image
+
+
+def _format(start: bytes) -> tuple[str, type[ImageFile]]:
+    """Return name and reader of the format that a file's first bytes tell."""
+    for name, pattern, reader in _FORMATS:
+        if pattern.match(start):
+            return name, reader
+    known = ", ".join(name for name, _, _ in _FORMATS)
+    raise DataError(f"is not an image: begins with {start[:16]!r}; wanted {known}")
+
+
+@contextmanager
+def _blaming_the_file() -> Iterator[None]:
+    """Turn whatever Pillow raises over broken bytes, which is any kind of error, to DataError."""
+    try:
+        yield
+    except DataError:
+        raise
+    except MemoryError as error:
+        raise DataError("damaged: it asks for more memory than there is") from error
+    except Exception as error:
+        text = str(error) or type(error).__name__
+        word = "truncated" if "truncated" in text.lower() else "damaged"
+        raise DataError(f"{word}: {text}") from error
+
+
+def _raw_mode(image: ImageFile) -> str:
+    """Return how the pixels lie in the file, in Pillow's words, such as "RGB;16B"."""
+    arguments = image.tile[0].args if image.tile else ""
+    first = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
+    return first if isinstance(first, str) else ""
+
+
+def _frames(image: ImageFile) -> int:
+    return getattr(image, "n_frames", 1)
+
+
+def _orientation(image: ImageFile) -> int:
+    """Return the EXIF (or else XMP) orientation that remains to be undone, 1 to 8."""
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        return 1
+    exif = image.info.get("exif", b"")
+    xmp = image.info.get("xmp", b"")
+    try:
+        found = _exif_orientation(exif.removeprefix(b"Exif\0\0"))
+    except struct.error:
+        found = 0
+    if not found and (match := re.search(rb'tiff:Orientation(?:="|>)([1-8])', xmp)):
+        found = int(match[1])
+    return found if 1 <= found <= 8 else 1
+
+
+def _exif_orientation(tiff: bytes) -> int:
+    """Return tag 274 of the first directory, or 0."""
+    order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
+    if order is None:
+        return 0
+    (start,) = struct.unpack_from(order + "I", tiff, 4)
+    (count,) = struct.unpack_from(order + "H", tiff, start)
+    for entry in range(start + 2, start + 2 + 12 * count, 12):
+        tag, kind = struct.unpack_from(order + "HH", tiff, entry)
+        if tag == 274:
+            return int(struct.unpack_from(order + ("I" if kind == 4 else "H"), tiff, entry + 8)[0])
+    return 0
+
+
+def _upright(array: np.ndarray, orientation: int) -> np.ndarray:
+    swap, vertical, horizontal = _UPRIGHT[orientation]
+    array = array.swapaxes(1, 2) if swap else array
+    return array[:, :: -1 if vertical else 1, :: -1 if horizontal else 1]
+
+
+def _see_through(image: Image.Image, raw: str) -> bool:
+    """Tell whether one colour or palette entry is transparent; 16 bits name none that 8 have."""
+    plain = image.mode in ("P", "L", "RGB", "1") and ";16" not in raw
+    return plain and "transparency" in image.info
+
+
+def _pixels(image: ImageFile, raw: str) -> tuple[np.ndarray, list[str]]:
+    """Return the loaded picture as (C, H, W) and what was done to it."""
+    if image.mode.startswith("I"):
+        return _sixteen_bits(image), []
+    if image.mode == "F":
+        values = np.asarray(image)
+        if not np.isfinite(values).all():
+            raise DataError("holds NaN or infinite values; replace them")
+        return values[None], []
+    with _blaming_the_file():
+        picture, notes = _plain(image, raw)
+        array = np.asarray(picture)
+    if ";16" in raw:
+        notes.append("16 bits a channel read as 8")
+    return (array[None] if array.ndim == 2 else array.transpose(2, 0, 1)), notes
+
+
+def _plain(image: ImageFile, raw: str) -> tuple[Image.Image, list[str]]:
+    """Return the picture in mode L, RGB or RGBA."""
+    mode = image.mode
+    if _see_through(image, raw):
+        what = "palette" if mode == "P" else "transparent colour"
+        return image.convert("RGBA"), [f"{what} expanded"]
+    if mode in ("L", "RGB", "RGBA"):
+        return image, []
+    if mode in ("LA", "La", "PA", "RGBa"):
+        straight = image.convert("LA") if mode == "La" else image
+        return straight.convert("RGBA"), [f"{mode} read as RGBA"]
+    if mode == "1":
+        return image.convert("L"), ["black and white read as grey"]
+    if mode == "P":
+        return image.convert("RGB"), ["palette expanded"]
+    if mode == "LAB":
+        lab, rgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        turned = ImageCms.profileToProfile(image, lab, rgb, outputMode="RGB")
+        if turned is None:
+            raise DataError("LAB colours could not be turned to RGB")
+        return turned, ["LAB read as RGB"]
+    return image.convert("RGB"), [f"{mode} read as RGB"]
+
+
+def _tiff_tag(image: ImageFile, tag: int, otherwise: int) -> int:
+    """Return a whole number of a TIFF's first directory."""
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return otherwise
+    value = image.tag_v2.get(tag)
+    return value if isinstance(value, int) else otherwise
+
+
+def _sixteen_bits(image: ImageFile) -> np.ndarray:
+    """Return (1, H, W) uint16 of any of Pillow's integer modes, values untouched."""
+    values = np.asarray(image)
+    if image.mode == "I" and values.size:
+        low, high = int(values.min()), int(values.max())
+        if low < 0 or high > 65535:
+            raise DataError(
+                f"holds whole numbers from {low} to {high}; wanted 0 to 65535: "
+                "scale them, or save as 32-bit float TIFF"
+            )
+    array = values.astype(np.uint16)[None]
+    # Pillow inverts "white is zero" (photometric interpretation 0) for 8 bits, but not for 16.
+    return 65535 - array if _tiff_tag(image, 262, 1) == 0 else array

@@ -1,0 +1,235 @@
+"""What is there decides the reader: class folders, tables, arrays, or files to predict."""
+
+import os
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from striate.data.archives import has_idx, read_idx, read_npz
+from striate.data.cifar import find_cifar, read_cifar
+from striate.data.decode import SUFFIXES
+from striate.data.named import NAMES, read_named
+from striate.data.samples import SPLITS, Fault, Samples, class_order, need_two_classes
+from striate.data.tables import TABLES, read_table
+from striate.errors import DataError
+
+__all__ = ["list_files", "read"]
+
+# A table of one of these names in a folder says what is in the folder.
+_FOLDER_TABLES = ("metadata.csv", "labels.csv")
+
+
+def read(path: str | Path, labelled: bool = True, home: Path | None = None) -> Samples:
+    """Read labelled samples, whatever form they are in.
+
+    Class folders (`<class>/**`, or `train|val|valid|validation|test/<class>/**`), a table (CSV,
+    TSV or Parquet; or a folder with a metadata.csv or labels.csv), an NPZ, a folder of IDX files,
+    a CIFAR folder, or a name: digits, mnist, fashion-mnist, cifar10. A path that exists wins
+    over a name. Files are neither opened nor decoded.
+
+    Args:
+        path: a file, a folder or a name.
+        labelled: False reads files and arrays to predict: labels are -1, and folders are no
+            classes.
+        home: the cache folder, where downloads go; None is STRIATE_CACHE, or ~/.cache/striate.
+
+    Raises:
+        DataError: nothing is there, or it does not hold what it should.
+    """
+    root = Path(path)
+    if not root.exists():
+        return read_named(str(path), labelled, home)
+    if root.is_dir():
+        return _read_folder(root, labelled)
+    suffix = root.suffix.lower()
+    if suffix in TABLES:
+        return read_table(root, labelled)
+    if suffix == ".npz":
+        return read_npz(root, labelled)
+    if not labelled:
+        return _unlabelled(root.parent, [(root.name, root)], [])
+    raise DataError(
+        f"{root}: wanted a folder of class folders, a table ({', '.join(TABLES)}), an .npz, or "
+        f"one of the names {', '.join(NAMES)}; got a file {suffix or 'without a suffix'}"
+    )
+
+
+def list_files(paths: Sequence[str | Path]) -> list[Path]:
+    """Return files in the order named; a folder becomes the image files below it, sorted.
+
+    Args:
+        paths: files and folders. A file is taken whatever its name, and if it is missing too:
+            whoever decodes it says so.
+    """
+    files: list[Path] = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            files += [file for _, file in sorted(_Walk().images(path, ""))]
+        else:
+            files.append(path)
+    return files
+
+
+@dataclass
+class _Walk:
+    """Walk folders in the order of names, noting what is left out."""
+
+    skipped: list[Fault] = field(default_factory=list)
+
+    def leave_out(self, name: str, why: str) -> None:
+        """Note one thing that is not read."""
+        self.skipped.append(Fault("skipped", name, why))
+
+    def entries(self, folder: Path, prefix: str) -> Iterator[tuple[str, Path]]:
+        """Yield name and path of all that is visible in a folder."""
+        try:
+            names = sorted(os.listdir(folder))
+        except OSError as error:
+            raise DataError(f"{folder}: cannot be listed: {error.strerror or error}") from error
+        for name in names:
+            if name.startswith((".", "_")) and (folder / name).is_dir():
+                self.leave_out(prefix + name, "a folder of a program, not of a person")
+            elif name.startswith("."):
+                self.leave_out(prefix + name, "a hidden file")
+            else:
+                yield name, folder / name
+
+    def folders(self, folder: Path, prefix: str, loose: str) -> list[tuple[str, Path]]:
+        """Return the visible folders in a folder; `loose` says why a file is left out."""
+        found = []
+        for name, path in self.entries(folder, prefix):
+            if path.is_dir():
+                found.append((name, path))
+            else:
+                self.leave_out(prefix + name, loose)
+        return found
+
+    def images(
+        self, folder: Path, prefix: str, above: frozenset[str] = frozenset()
+    ) -> Iterator[tuple[str, Path]]:
+        """Yield name and path of every image file below a folder."""
+        real = os.path.realpath(folder)
+        if real in above:
+            self.leave_out(prefix.rstrip("/"), "a link to a folder that it lies in")
+            return
+        for name, path in self.entries(folder, prefix):
+            if path.is_dir():
+                yield from self.images(path, f"{prefix}{name}/", above | {real})
+            elif path.suffix.lower() in SUFFIXES:
+                yield prefix + name, path
+            else:
+                self.leave_out(prefix + name, "not an image, by its name")
+
+
+def _read_folder(root: Path, labelled: bool) -> Samples:
+    """Read what a folder holds."""
+    if found := find_cifar(root):
+        return read_cifar(*found, labelled)
+    if has_idx(root):
+        return read_idx(root, labelled)
+    tables = [root / name for name in _FOLDER_TABLES if (root / name).is_file()]
+    if len(tables) > 1:
+        raise DataError(f"{root}: wanted one table; got {' and '.join(t.name for t in tables)}")
+    if tables and labelled:
+        return read_table(tables[0], labelled)
+    if not labelled:
+        walk = _Walk()
+        return _unlabelled(root, sorted(walk.images(root, "")), walk.skipped)
+    return _class_folders(root)
+
+
+def _unlabelled(root: Path, found: list[tuple[str, Path]], skipped: list[Fault]) -> Samples:
+    if not found:
+        raise DataError(f"{root}: wanted image files; got none{_left_out(skipped)}")
+    names, files = zip(*found, strict=True)
+    return Samples(
+        root=root,
+        kind="image",
+        names=names,
+        classes=(),
+        labels=np.full(len(names), -1, np.int64),
+        splits=np.full(len(names), "", "U10"),
+        files=tuple(Path(os.path.abspath(file)) for file in files),
+        skipped=tuple(skipped),
+    )
+
+
+def _class_folders(root: Path) -> Samples:
+    """Read `<class>/**` or `<split>/<class>/**`; one class map over all splits."""
+    walk = _Walk()
+    places = list(_class_places(root, walk))
+    if not places:
+        raise DataError(
+            f"{root}: wanted class folders with images, as in cats/1.jpg or train/cats/1.jpg, or "
+            f"a table labels.csv, IDX or CIFAR files; got {_summary(root)}"
+        )
+    classes = class_order(name for _, name, _, _ in places)
+    need_two_classes(root, classes)
+    index = {name: place for place, name in enumerate(classes)}
+    found = [
+        (name, file, index[label], split)
+        for split, label, prefix, folder in places
+        for name, file in walk.images(folder, prefix)
+    ]
+    if not found:
+        raise DataError(
+            f"{root}: wanted image files in {len(classes)} class folders; got none"
+            f"{_left_out(walk.skipped)}"
+        )
+    names, files, labels, splits = zip(*sorted(found), strict=True)
+    return Samples(
+        root=root,
+        kind="image",
+        names=names,
+        classes=classes,
+        labels=np.array(labels, np.int64),
+        splits=np.array(splits, "U10"),
+        files=tuple(Path(os.path.abspath(file)) for file in files),
+        skipped=tuple(walk.skipped),
+    )
+
+
+def _class_places(root: Path, walk: _Walk) -> Iterator[tuple[str, str, str, Path]]:
+    """Yield split, class, prefix of names and path of every class folder."""
+    top = walk.folders(root, "", "not in a class folder")
+    splits = [(name, path) for name, path in top if name.lower() in SPLITS]
+    # A folder called "train" of pictures is a class beside "car", a split beside "test".
+    if not any(_has_folders(path) for _, path in splits):
+        if splits and len(splits) == len(top):
+            raise DataError(
+                f"{root}: wanted class folders in {' and '.join(name for name, _ in splits)}, "
+                f"as in {splits[0][0]}/cats/1.jpg; got files only"
+            )
+        yield from (("", _class_name(name), f"{name}/", path) for name, path in top)
+        return
+    for name, _ in top:
+        if name.lower() not in SPLITS:
+            walk.leave_out(name, f"a folder beside the splits {', '.join(n for n, _ in splits)}")
+    for split, folder in splits:
+        loose = "in a split, but not in a class folder"
+        for name, path in walk.folders(folder, f"{split}/", loose):
+            yield SPLITS[split.lower()], _class_name(name), f"{split}/{name}/", path
+
+
+def _class_name(name: str) -> str:
+    """Return one spelling of a name that file systems spell in two ways."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _has_folders(folder: Path) -> bool:
+    return any(path.is_dir() for _, path in _Walk().entries(folder, ""))
+
+
+def _summary(folder: Path) -> str:
+    names = sorted(os.listdir(folder))
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"{', '.join(names[:5])}{more}" if names else "an empty folder"
+
+
+def _left_out(skipped: Sequence[Fault]) -> str:
+    if not skipped:
+        return ""
+    return f"; {len(skipped)} were left out, the first {skipped[0].path}: {skipped[0].detail}"
