@@ -73,6 +73,11 @@ class Loader:
         assert self.index is not None  # set by __post_init__
         return -(-len(self.index) // self.world) if len(self.index) else 0
 
+    @property
+    def epoch(self) -> float:
+        """Passes over the samples so far."""
+        return self.step / max(1, len(self))
+
     def _cuts(self) -> np.ndarray:
         """Where batches begin; a last batch of one joins the one before when shuffled.
 

@@ -51,6 +51,7 @@ def _shrink(x: np.ndarray) -> np.ndarray:
         size = small.shape[axis]
         count = min(size, SIDE)
         edges = np.linspace(0, size, count + 1).astype(int)[:-1]
-        widths = np.diff(np.append(edges, size)).reshape([-1 if a == axis else 1 for a in range(x.ndim)])
-        small = np.add.reduceat(small, edges, axis=axis) / widths
+        widths = np.diff(np.append(edges, size))
+        sums = np.add.reduceat(small, edges, axis=axis)
+        small = sums / widths.reshape([-1 if a == axis else 1 for a in range(x.ndim)])
     return small
