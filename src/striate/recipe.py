@@ -24,7 +24,9 @@ class Recipe(BaseModel):
         RecipeError: from `parse` and `read`, with the field, its value and its range.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=()
+    )
 
     model: str = Field("fastnet", description="network: a name from `striate models`")
     model_options: dict[str, Option] = Field(
@@ -123,4 +125,6 @@ class Recipe(BaseModel):
 def _toml(value: Any) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{json.dumps(k)} = {_toml(v)}" for k, v in value.items()) + "}"
-    return json.dumps(value)  # numbers, booleans and strings are written alike in JSON and TOML
+    return json.dumps(
+        value, ensure_ascii=False
+    )  # numbers, booleans and strings are written alike in JSON and TOML

@@ -39,9 +39,13 @@ class Log:
         self.task = TaskID(0)
         if self.console.is_terminal and not quiet:
             self.bar = Progress(
-                TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f} %"),
-                TimeRemainingColumn(), console=self.console, transient=True,
-            )  # fmt: skip
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.percentage:3.0f} %"),
+                TimeRemainingColumn(),
+                console=self.console,
+                transient=True,
+            )
         self._metrics()
 
     def __enter__(self) -> Self:

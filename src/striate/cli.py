@@ -1,0 +1,346 @@
+"""The command line: one function a command; options of `train` are the fields of Recipe.
+
+Torch is imported inside the commands, so that help and typing mistakes answer at once. Data goes
+to stdout, talk to stderr. Exit 0 done; 1 faults found; 2 the user must change something.
+"""
+
+import json
+import os
+import sys
+import time
+from collections import Counter
+from importlib import import_module
+from pathlib import Path
+from threading import Thread
+from typing import Annotated, Any
+
+import typer
+
+from striate.errors import RecipeError, UserError
+from striate.options import parse_changes, with_recipe
+from striate.recipe import Recipe
+
+__all__ = ["app", "process_start", "run"]
+
+app = typer.Typer(
+    name="striate",
+    help="Labelled data in, a convolutional network that can be trusted out.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # its imports alone cost as much as all the rest of --help
+    add_completion=True,
+)
+Json = Annotated[bool, typer.Option("--json", help="print one JSON object on stdout")]
+Data = Annotated[str, typer.Argument(help="folder, CSV, Parquet, NPZ, or a name such as mnist")]
+BundlePath = Annotated[Path, typer.Argument(help="bundle: a folder, a .zip, or a run folder")]
+
+
+def process_start() -> float:
+    """Return the monotonic time at which this process started, in seconds."""
+    try:
+        with open("/proc/self/stat", encoding="ascii") as file:
+            ticks = int(file.read().rsplit(")", 1)[1].split()[19])
+        with open("/proc/uptime", encoding="ascii") as file:
+            age = float(file.read().split()[0]) - ticks / os.sysconf("SC_CLK_TCK")
+        return time.monotonic() - max(0.0, age)
+    except (OSError, ValueError, IndexError):
+        return time.monotonic() - time.process_time()  # no /proc: the CPU time is near enough
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run one command; return the exit code."""
+    try:
+        return app(arguments, standalone_mode=False) or 0
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except typer.Abort:
+        return 130
+    except KeyboardInterrupt:
+        return 130
+    except typer.Exit as stop:
+        return stop.exit_code
+    except Exception as error:
+        if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # click's own
+            print(f"error: {error.format_message()}", file=sys.stderr)
+            return int(error.exit_code)
+        raise
+
+
+def _out(value: Any) -> None:
+    print(json.dumps(value, ensure_ascii=False))
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+class _Decoding:
+    """Say how far decoding is, at most twice a second, and only when it takes long."""
+
+    def __init__(self) -> None:
+        self.next = time.monotonic() + 1.0
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now >= self.next or (done == total and now >= self.next - 0.4):
+            self.next = now + (0.5 if sys.stderr.isatty() else 10.0)
+            _say(f"reading {done} of {total} files")
+
+
+@app.command()
+def check(
+    data: Data,
+    as_json: Json = False,
+    fix: Annotated[
+        Path | None, typer.Option(help="write a CSV of the samples without faults here")
+    ] = None,
+) -> None:
+    """Audit DATA: unreadable, duplicate, leaking, missing, unbalanced. Exit 1 on faults."""
+    from striate.data.audit import audit, write_clean
+    from striate.data.cache import choose_spec, open_cache
+    from striate.data.readers import read
+
+    samples = read(data)
+    cache = open_cache(samples, choose_spec(samples), progress=_Decoding())
+    found = audit(samples, cache)
+    if as_json:
+        _out(found.to_json(data))
+    else:
+        _show_audit(data, found)
+    if fix:
+        count = write_clean(fix, samples, found)
+        _say(f"{fix}: {count} of {len(samples)} samples; train on it instead of {data}")
+    raise typer.Exit(1 if found.faults else 0)
+
+
+def _show_audit(data: str, found: Any, most: int = 20) -> None:
+    print(f"{data}: {found.samples} samples, {len(found.classes)} classes")
+    for name, count in list(found.classes.items())[:most]:
+        print(f"  {count:8d}  {name}")
+    for title, items in (("fault", found.faults), ("warning", found.warnings)):
+        for kind, count in Counter(item.kind for item in items).items():
+            print(f"{title}: {count} x {kind}")
+            for item in [item for item in items if item.kind == kind][:most]:
+                print(f"  {item.path}: {item.detail}")
+            if count > most:
+                print(f"  ... and {count - most} more; --json lists them all")
+    if found.skipped:
+        print(
+            f"skipped: {len(found.skipped)} ({', '.join(f.path for f in found.skipped[:5])}, ...)"
+        )
+    print("no faults" if not found.faults else f"{len(found.faults)} faults")
+
+
+def _train(
+    data: str | None,
+    out: Path | None,
+    resume: Path | None,
+    recipe_file: Path | None,
+    changes: list[str] | None,
+    as_json: bool,
+    options: dict[str, Any],
+) -> None:
+    """Gather options, read the data while torch loads, train, and say how good it is."""
+    born = process_start()
+    given = {name: value for name, value in options.items() if value is not None}
+    given |= parse_changes(changes or [], given)
+    if resume:
+        stored = _resumable(resume, given)
+        data, recipe = data or stored["data"], stored["recipe"]
+    else:
+        written = Recipe.read(recipe_file) if recipe_file else Recipe()
+        recipe = Recipe.parse({**written.model_dump(), **given})
+        data = data or "digits"
+    loading = Thread(target=import_module, args=("torch",), daemon=True)
+    loading.start()  # seconds of work that the data need not wait for
+    material = _gather(data, recipe, resume)
+    loading.join()
+    from striate.run import new_folder, train
+
+    folder = resume or out or new_folder(data, recipe.model)
+    result = train(data, material, recipe, folder, resume=bool(resume), quiet=as_json, born=born)
+    if as_json:
+        _out(result)
+    else:
+        _show_result(result)
+
+
+def _gather(data: str, recipe: Recipe, resume: Path | None) -> Any:
+    from striate.data.material import gather
+    from striate.spec import Spec
+
+    spec = None
+    if resume:
+        spec = Spec(**_about(resume)["spec"])
+    return gather(
+        data,
+        size=recipe.size,
+        resize=recipe.resize,
+        validation=recipe.validation,
+        test=recipe.test,
+        bad=recipe.bad,
+        seed=recipe.seed,
+        spec=spec,
+        manifest=resume / "split.json" if resume else None,
+        progress=_Decoding(),
+    )
+
+
+# What may change when a run goes on: its length, and nothing that its numbers rest on.
+LENGTH = ("seconds", "epochs", "checkpoint", "device")
+
+
+def _resumable(folder: Path, given: dict[str, Any]) -> dict[str, Any]:
+    """Read the recipe and the data's name of a run that is to go on."""
+    if not (folder / "recipe.toml").is_file():
+        raise RecipeError(f"{folder} is no run folder: it holds no recipe.toml; name one of runs/")
+    fixed = sorted(set(given) - set(LENGTH))
+    if fixed:
+        raise RecipeError(
+            f"a run that goes on keeps its recipe; only {', '.join(LENGTH)} may change, got "
+            f"{', '.join(fixed)}; start a new run for another recipe"
+        )
+    recipe = Recipe.read(folder / "recipe.toml")
+    if "epochs" in given and "seconds" not in given:
+        given = {**given, "seconds": 0.0}
+    if "seconds" in given and "epochs" not in given:
+        given = {**given, "epochs": 0.0}
+    recipe = Recipe.parse({**recipe.model_dump(), **given})
+    return {"recipe": recipe, "data": _about(folder)["data"]}
+
+
+def _about(folder: Path) -> dict[str, Any]:
+    """Read what a run wrote of its data at its start."""
+    try:
+        about: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        return {"data": about["data"], "spec": about["spec"]}
+    except (OSError, ValueError, KeyError) as error:
+        raise RecipeError(f"{folder / 'run.json'} cannot be read: {error}; start anew") from None
+
+
+def _show_result(result: dict[str, Any]) -> None:
+    split, scores = next(reversed(result["scores"].items()), ("", {}))
+    if scores:
+        right = scores["accuracy"]
+        print(
+            f"{right['value']:.2%} of {right['n']} {split} samples right "
+            f"(95 % interval {right['low']:.2%} to {right['high']:.2%})"
+        )
+    print(
+        f"{result['model']}, {result['parameters']:,} parameters, {result['epochs']:g} epochs, "
+        f"{result['seconds']:.1f} s on {result['device']}"
+    )
+    print(f"report   {result['run']}/report.html")
+    print(f"bundle   {result['bundle']}")
+    print(f"predict  striate predict {result['bundle']} FILES")
+
+
+@app.command()
+@with_recipe
+def train(
+    data: Annotated[
+        str | None,
+        typer.Argument(help="folder, CSV, Parquet, NPZ, or a name; none: the embedded digits"),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="run folder to make [runs/DATA-MODEL-N]")] = None,
+    resume: Annotated[Path | None, typer.Option(help="run folder to go on with")] = None,
+    recipe: Annotated[Path | None, typer.Option(help="recipe.toml to start from")] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value, or model.OPTION=value")
+    ] = None,
+    as_json: Json = False,
+    options: dict[str, Any] | None = None,
+) -> None:
+    """Train a network on DATA and save a bundle and a report of how good it is."""
+    _train(data, out, resume, recipe, changes, as_json, options or {})
+
+
+@app.command()
+def evaluate(bundle: BundlePath, data: Data, as_json: Json = False) -> None:
+    """Score BUNDLE on DATA: its test split, or all of it; every score with its interval."""
+    from striate.assess import evaluate as assess
+
+    result = assess(bundle, data, progress=_Decoding())
+    if as_json:
+        _out(result)
+        return
+    print(f"{result['data']}: {result['n']} samples of {result['split']}")
+    for name, score in result["scores"].items():
+        if score["value"] is not None:
+            print(
+                f"  {name:18} {score['value']:8.4f}   95 % {score['low']:.4f} to "
+                f"{score['high']:.4f}   ({score['method']})"
+            )
+
+
+@app.command()
+def predict(
+    bundle: BundlePath,
+    files: Annotated[
+        list[str] | None, typer.Argument(help="files and folders; - reads names from stdin")
+    ] = None,
+    as_json: Json = False,
+    out: Annotated[Path | None, typer.Option(help="write here instead of stdout")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps")] = "auto",
+) -> None:
+    """Classify FILES, in input order, as CSV or with --json as JSONL. Exit 1 on unreadable ones."""
+    from striate.data.readers import list_files
+    from striate.deploy.predict import load, predict_stream, write_csv, write_jsonl
+
+    named = files or ["-"]
+    lines = [line.rstrip("\n") for line in sys.stdin] if "-" in named else []
+    listed = [n for name in named for n in (lines if name == "-" else [name]) if n]
+    paths = list_files(listed)
+    model = load(bundle, device)
+    failed = 0
+
+    def counted() -> Any:
+        nonlocal failed
+        for row in predict_stream(model, paths, 64):
+            failed += row.error is not None
+            yield row
+
+    with open(out, "w", newline="", encoding="utf-8") if out else sys.stdout as file:
+        if as_json:
+            write_jsonl(counted(), file)
+        else:
+            write_csv(counted(), file, model.classes)
+        file.flush()
+    if failed:
+        _say(f"{failed} of {len(paths)} files could not be read; their rows say why")
+        raise typer.Exit(1)
+
+
+@app.command()
+def models(as_json: Json = False) -> None:
+    """List the networks."""
+    from striate.models import CARDS, card_of
+
+    cards = [card_of(name) for name in CARDS]
+    if as_json:
+        _out(cards)
+        return
+    for card in cards:
+        shape = "x".join(str(v) for v in card["input"])
+        print(
+            f"{card['name']:10} {card['year']}  {card['parameters']:>11,}  {shape:>10}  "
+            f"{card['authors']}: {card['headline']}"
+        )
+
+
+@app.command()
+def recipe() -> None:
+    """Print every field of a recipe with its default and meaning, as TOML."""
+    print(Recipe().toml(), end="")
+
+
+@app.command()
+def bench(
+    quick: Annotated[bool, typer.Option(help="a smoke run of seconds")] = False,
+) -> None:
+    """Measure this machine: data path, training step, start-up; print one line each."""
+    from striate.bench import measure
+
+    for line in measure(quick):
+        print(line)

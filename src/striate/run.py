@@ -1,0 +1,306 @@
+"""One run, from prepared data to a saved bundle: what `striate train` and `evaluate` do.
+
+run folder  recipe.toml  split.json  events.jsonl  metrics.csv  predictions.csv
+            report.html  plots/  state/  bundle/
+"""
+
+import json
+import time
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from striate import __version__, bundle
+from striate.analysis.calibration import fit_temperature, softmax
+from striate.data.audit import KINDS
+from striate.data.material import Material
+from striate.data.prepare import to_bytes
+from striate.data.split import save_split
+from striate.errors import DataError
+from striate.models import build, initialise
+from striate.recipe import Recipe
+from striate.session import Keeper, Session
+from striate.summary import Answers, first_filters, write_summary
+from striate.train.choices import complete, width_for
+from striate.train.evaluate import predict
+from striate.train.log import Log
+from striate.train.loop import State, steps
+from striate.train.losses import cross_entropy
+from striate.train.machine import Load, autocast_type, pick_device, set_threads
+from striate.train.resume import newest, restore
+
+__all__ = ["new_folder", "train"]
+
+GOLDEN = 4  # raw samples stored in a bundle
+
+
+def new_folder(data: str, model: str, root: Path = Path("runs")) -> Path:
+    """Return the first free `runs/<data>-<model>-<n>`."""
+    return _free(root / f"{Path(data).name.split('.')[0] or 'data'}-{model}")
+
+
+def _free(stem: Path) -> Path:
+    """Return the first `<stem>-<n>` that does not exist."""
+    number = 1
+    while (path := stem.with_name(f"{stem.name}-{number}")).exists():
+        number += 1
+    return path
+
+
+def train(
+    data: str,
+    material: Material,
+    recipe: Recipe,
+    folder: Path,
+    *,
+    resume: bool = False,
+    quiet: bool = False,
+    born: float | None = None,
+    load: Load | None = None,
+) -> dict[str, Any]:
+    """Train on `material` and write a run folder; return what `train --json` prints.
+
+    Args:
+        data: what the user named, for the record.
+        material: from `data.material.gather`.
+        recipe: how to train; zeros and "auto" are completed.
+        folder: of the run; new, or with `resume` an existing one.
+        resume: go on from the newest state in `folder`.
+        quiet: say nothing.
+        born: monotonic time at which the wall clock started; now without one.
+        load: watches what other processes take of the machine; for the number of threads.
+
+    Raises:
+        RecipeError: an option does not fit, the loss is not finite.
+        DataError: the folder exists, or cannot be written.
+    """
+    born = time.monotonic() if born is None else born
+    stored = newest(folder / "state") if resume else None
+    facts = stored[1]["facts"] if stored else {}
+    recipe = complete(
+        recipe, material.spec, material.cache.x, material.samples.labels, material.split.train
+    )
+    _open_folder(folder, resume)
+    with Log(folder, facts.get("history"), quiet) as log:
+        threads = set_threads(recipe.threads or facts.get("threads", 0), load)
+        device = pick_device(recipe.device)
+        torch.manual_seed(recipe.seed)
+        before = float(facts.get("wall", 0.0))
+        run = Session(folder, recipe, material, log, born, before, device, nn.Identity(), None)
+        run.facts = {"data": data, "threads": threads}
+        _say_start(run, data)
+        _build(run, bool(stored))
+        if not resume:
+            (folder / "recipe.toml").write_text(run.recipe.toml(), encoding="utf-8")
+            save_split(folder / "split.json", material.split, material.samples, material.cache)
+            about = {"data": data, "spec": material.spec.model_dump(), "version": __version__}
+            (folder / "run.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
+        trained = _learn(run, resume=stored is not None)
+        return _finish(run, data, trained)
+
+
+def _open_folder(folder: Path, resume: bool) -> None:
+    if folder.exists() != resume:
+        raise DataError(
+            f"{folder} {'is no run to go on with' if resume else 'exists already'}; name "
+            f"{'the folder of a run' if resume else 'another with --out, or go on with --resume'}"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "events.jsonl").touch()
+    except OSError as error:
+        raise DataError(
+            f"the run folder {folder} cannot be written: {error.strerror}; name another with --out"
+        ) from error
+
+
+def _say_start(run: Session, data: str) -> None:
+    split, spec = run.material.split, run.material.spec
+    shape = " x ".join(str(v) for v in spec.shape)
+    run.log.say(
+        f"{data}: {len(split.train)} training, {len(split.validation)} validation, "
+        f"{len(split.test)} test samples of {shape}, {len(spec.classes)} classes"
+    )
+    for kind, count in Counter(fault.kind for fault in run.material.audit.faults).items():
+        run.log.say(f"  {count} x {kind}: {KINDS[kind]}; `striate check {data}` names them")
+
+
+def _build(run: Session, resumed: bool) -> None:
+    """Build the network, its first layer from the data, its size from the time budget."""
+    recipe, spec = run.recipe, run.material.spec
+    options = dict(recipe.model_options)
+    if recipe.model == "fastnet" and recipe.seconds and "width" not in options and not resumed:
+        run.model, run.autocast = _place(run, {**options, "width": 64})
+        each = _time_update(run)
+        width = width_for(run.left(), len(run.material.split.train), each)
+        width = min(width, 64) if spec.values < 256 else width
+        options["width"] = width
+        run.log.say(f"network: fastnet of width {width}, from {recipe.seconds:g} s and this speed")
+    run.recipe = recipe.model_copy(update={"model_options": options})
+    torch.manual_seed(recipe.seed)
+    run.model, run.autocast = _place(run, options)
+    if not resumed:
+        initialise(run.model, _sample(run, 2000))
+    run.each = _time_answer(run)
+
+
+def _place(run: Session, options: dict[str, Any]) -> tuple[nn.Module, torch.dtype | None]:
+    model = build(run.recipe.model, run.material.spec, **options).to(run.device)
+    if run.material.spec.axes == 2:
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model, autocast_type(run.recipe.precision, run.device, model)
+
+
+def _sample(run: Session, most: int) -> torch.Tensor:
+    """Some training samples, unchanged and normalised."""
+    rows = np.random.default_rng(run.recipe.seed).permutation(run.material.split.train)[:most]
+    return run.loader(rows).read(np.sort(rows))[0]
+
+
+def _time_update(run: Session) -> float:
+    """Measure the seconds of one training sample, on a copy of the state that is thrown away."""
+    loader = run.loader(run.material.split.train, train=True)
+    trial = run.recipe.model_copy(update={"epochs": 1e9, "seconds": 0.0, "ema": 0.0})
+    stamps: list[float] = []
+    for _ in steps(run.model, loader, trial, loss=_loss(run)):
+        stamps.append(time.monotonic())
+        if len(stamps) > 3 and stamps[-1] - stamps[1] > 0.5:
+            break
+    return float(np.median(np.diff(stamps[1:]))) / (run.recipe.batch * run.recipe.accumulate)
+
+
+def _time_answer(run: Session) -> float:
+    """Measure the seconds that one sample takes to be answered."""
+    rows = run.material.split.train[:500]
+    begun = time.monotonic()
+    predict(run.model, run.loader(rows))
+    return (time.monotonic() - begun) / max(1, len(rows))
+
+
+def _loss(run: Session) -> Any:
+    return cross_entropy(run.recipe.label_smoothing, run.autocast)
+
+
+def _learn(run: Session, resume: bool) -> State:
+    """Train to the end of the budget; log, evaluate and store on the way."""
+    recipe = run.recipe
+    loader = run.loader(run.material.split.train, train=True)
+    state = State.start(run.model, recipe, scale=run.autocast is torch.float16)
+    if resume:
+        facts = restore(run.folder / "state", state)
+        loader.step = facts["position"]
+        run.log.say(f"going on at update {state.index}, epoch {loader.epoch:.2f}")
+        run.log.event("resume", index=state.index)
+    seconds = max(0.001, state.seconds + run.left()) if recipe.seconds else None
+    keeper = Keeper(run, loader)
+    run.log.event("start", version=__version__, torch=torch.__version__, **run.facts)
+    if not resume:
+        keeper.store(state)
+    try:
+        for step in steps(run.model, loader, recipe, loss=_loss(run), state=state, seconds=seconds):
+            keeper.follow(step)
+    except KeyboardInterrupt:
+        keeper.store(state)
+        run.log.say(
+            f"stopped at epoch {loader.epoch:.2f}; all is kept: go on with\n"
+            f"  striate train --resume {run.folder}"
+        )
+        raise
+    keeper.store(state)
+    return state
+
+
+def _finish(run: Session, data: str, state: State) -> dict[str, Any]:
+    """Calibrate, score, save the bundle, write the summary; return the JSON object."""
+    recipe, spec = run.recipe, run.material.spec
+    answers, temperature = _answer(run)
+    scores = {name: part.scores(spec.classes, recipe.seed) for name, part in answers.items()}
+    if recipe.test_time:
+        scores |= _test_time(run, temperature)
+    place = run.folder / "bundle"
+    if place.exists():  # of this run before it was made longer
+        place.rename(_free(run.folder / "bundle-before"))
+    bundle.save(
+        place,
+        run.model,
+        recipe.model,
+        spec,
+        recipe,
+        options=recipe.model_options,
+        scores=scores,
+        temperature=temperature,
+        golden=_golden(run, answers, temperature),
+    )
+    trained = len(run.material.split.train) * _epoch_of(state, run)
+    result = {
+        "run": str(run.folder),
+        "bundle": str(place),
+        "seconds": round(run.before + time.monotonic() - run.born, 3),
+        "epochs": round(_epoch_of(state, run), 3),
+        "images_per_second": round(trained / max(state.seconds, 1e-9), 1),
+        "device": str(run.device),
+        "model": recipe.model,
+        "parameters": sum(p.numel() for p in run.model.parameters()),
+        "skipped": [asdict(fault) for fault in run.material.cache.faults],
+        "scores": scores,
+    }
+    write_summary(run.folder, run.material, recipe, result, run.log.history, answers,
+                  first_filters(run.model), temperature)  # fmt: skip
+    run.log.event("end", **result)
+    return result
+
+
+def _epoch_of(state: State, run: Session) -> float:
+    updates = len(run.loader(run.material.split.train, train=True)) / run.recipe.accumulate
+    return state.index / max(updates, 1e-9)
+
+
+def _answer(run: Session) -> tuple[dict[str, Answers], float]:
+    """Ask validation and test samples; the temperature comes from validation alone."""
+    split, temperature, answers = run.material.split, 1.0, {}
+    for name, index in (("validation", split.validation), ("test", split.test)):
+        if not len(index):
+            continue
+        logits, labels = predict(run.model, run.loader(index))
+        if name == "validation":
+            temperature = fit_temperature(logits, labels)
+        answers[name] = Answers(index, softmax(logits, temperature), labels)
+    return answers, temperature
+
+
+def _test_time(run: Session, temperature: float) -> dict[str, Any]:
+    """Score again over mirrored and shifted views, beside the plain scores."""
+    split, mirror = run.material.split, "flip" in run.recipe.augment
+    name = "test" if len(split.test) else "validation"
+    index = getattr(split, name)
+    if not len(index):
+        return {}
+    logits, labels = predict(run.model, run.loader(index), shift=1, mirror=mirror)
+    answers = Answers(index, softmax(logits, temperature), labels)
+    return {f"{name}_views": answers.scores(run.material.spec.classes, run.recipe.seed)}
+
+
+def _golden(
+    run: Session, answers: dict[str, Answers], temperature: float
+) -> dict[str, tuple[bytes, list[float]]]:
+    """A few raw files with the answers of this network to them."""
+    material = run.material
+    held = answers.get("test") or answers.get("validation")
+    rows = held.index[:: max(1, len(held.index) // GOLDEN)][:GOLDEN] if held else []
+    golden = {}
+    for row in rows:
+        if material.samples.files is not None:
+            path = material.samples.files[row]
+            name, content = f"{row}{path.suffix.lower()}", path.read_bytes()
+        elif material.spec.dtype == "float32" or material.spec.axes != 2:
+            continue  # no lossless picture format holds these
+        else:
+            name, content = f"{row}.png", to_bytes(material.cache.x[row])
+        logits, _ = predict(run.model, run.loader(np.array([row])))
+        golden[name] = (content, [float(p) for p in softmax(logits, temperature)[0]])
+    return golden

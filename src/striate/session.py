@@ -1,0 +1,148 @@
+"""What the steps of one run share, and what follows its updates: rows, validation, checkpoints."""
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from striate.analysis.calibration import softmax
+from striate.data.augment import Augment
+from striate.data.loader import Loader
+from striate.data.material import Material
+from striate.recipe import Recipe
+from striate.train.evaluate import predict
+from striate.train.log import Log
+from striate.train.loop import State, Step
+from striate.train.resume import store
+
+__all__ = ["Keeper", "Session"]
+
+REPORT_SECONDS = 1.0  # to write report and bundle, kept free at the end of a time budget
+
+
+@dataclass
+class Session:
+    """What the steps of one run share.
+
+    Args:
+        folder: of the run.
+        recipe: complete: no 0 and no "auto" that the run still has to decide.
+        material: the data.
+        log: rows and talk.
+        born: monotonic time at which the wall clock of this session started, in seconds.
+        before: wall clock of earlier sessions, in seconds.
+    """
+
+    folder: Path
+    recipe: Recipe
+    material: Material
+    log: Log
+    born: float
+    before: float
+    device: torch.device
+    model: nn.Module
+    autocast: torch.dtype | None
+    each: float = 0.0  # seconds to evaluate one sample
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def left(self) -> float:
+        """Return the seconds of the budget that are left, with the end of the run kept free."""
+        split = self.material.split
+        ending = REPORT_SECONDS + 1.2 * self.each * (len(split.validation) + len(split.test))
+        return self.recipe.seconds - self.before - (time.monotonic() - self.born) - ending
+
+    def loader(self, index: np.ndarray, train: bool = False) -> Loader:
+        """Return batches of the samples `index`, changed and shuffled for training."""
+        recipe, material = self.recipe, self.material
+        return Loader(
+            material.cache.x,
+            material.samples.labels,
+            material.spec,
+            index=index,
+            batch=recipe.batch if train else 500,
+            shuffle=train,
+            augment=Augment.parse(recipe.augment) if train else Augment(),
+            mix=recipe.mixup if train else 0.0,
+            weights=weights_of(material, recipe) if train else None,
+            seed=recipe.seed,
+            device=self.device,
+        )
+
+
+def weights_of(material: Material, recipe: Recipe) -> np.ndarray | None:
+    """Sample weights times class weights, mean 1 over the training samples."""
+    given, labels = material.samples.weights, material.samples.labels
+    if given is None and recipe.class_weights == "none":
+        return None
+    weights = np.ones(len(labels)) if given is None else given.astype(np.float64)
+    train = material.split.train
+    if recipe.class_weights == "balanced":
+        counts = np.bincount(labels[train], minlength=len(material.spec.classes))
+        weights = weights / np.maximum(counts, 1)[labels]
+    return weights / weights[train].mean()
+
+
+class Keeper:
+    """Follow the updates: rows, validation once an epoch, checkpoints by the clock."""
+
+    def __init__(self, run: Session, loader: Loader) -> None:
+        self.run, self.loader = run, loader
+        self.losses: list[float] = []
+        self.accuracy: float | None = None
+        self.stored = self.validated = time.monotonic()
+
+    def follow(self, step: Step) -> None:
+        """Look at one update."""
+        self.losses.append(step.loss.item() if self.run.device.type == "cpu" else float("nan"))
+        last = self.loader.step % len(self.loader) == 0
+        if last or step.index % 10 == 0:
+            loss = step.loss.item()
+            self.run.log.step(step.progress, loss, self.accuracy)
+            self.run.log.event("step", index=step.index, loss=loss, lr=step.lr)
+        if last:
+            self._epoch(step)
+        if time.monotonic() - self.stored > self.run.recipe.checkpoint:
+            self.store(step.state)
+
+    def _epoch(self, step: Step) -> None:
+        known = [value for value in self.losses if np.isfinite(value)] or [step.loss.item()]
+        row = {
+            "epoch": step.epoch,
+            "seconds": self.run.before + time.monotonic() - self.run.born,
+            "loss": float(np.mean(known)),
+            "lr": step.lr * step.state.peak[0],
+        }
+        self.losses.clear()
+        row |= self._validate()
+        self.run.log.epoch(row)
+
+    def _validate(self) -> dict[str, float | None]:
+        """Ask the validation samples, where that costs less than a tenth of the training."""
+        index = self.run.material.split.validation
+        cost, now = self.run.each * len(index), time.monotonic()
+        if not len(index) or (self.run.recipe.seconds and now - self.validated < 10 * cost):
+            return {"validation_loss": None, "validation_accuracy": None}
+        logits, labels = predict(self.run.model, self.run.loader(index))
+        self.validated = time.monotonic()
+        chances = softmax(logits)
+        self.accuracy = float((logits.argmax(1) == labels).mean())
+        picked = np.maximum(chances[np.arange(len(labels)), labels], 1e-12)
+        return {
+            "validation_loss": float(-np.log(picked).mean()),
+            "validation_accuracy": self.accuracy,
+        }
+
+    def store(self, state: State) -> None:
+        """Write a checkpoint."""
+        facts = {
+            **self.run.facts,
+            "position": self.loader.step,
+            "history": self.run.log.history,
+            "wall": self.run.before + time.monotonic() - self.run.born,
+        }
+        store(self.run.folder / "state", state, facts)
+        self.stored = time.monotonic()
