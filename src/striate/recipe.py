@@ -58,7 +58,7 @@ class Recipe(BaseModel):
         "none", description="weight of each class in the loss"
     )
     ema: float = Field(
-        0.98, ge=0, lt=1, description="lookahead average of the weights, kept share; 0: off"
+        0.95, ge=0, lt=1, description="lookahead average of the weights, kept share; 0: off"
     )
     clip: float = Field(0, ge=0, description="largest gradient norm; 0: no limit")
     augment: str = Field(

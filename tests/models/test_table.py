@@ -53,7 +53,7 @@ def test_an_unknown_option_gets_a_hint():
 
 
 def test_a_sample_too_small_is_refused():
-    with pytest.raises(RecipeError, match="'lenet5' cannot be built so: .*too small"):
+    with pytest.raises(RecipeError, match=r"'lenet5' cannot be built so: .*too small"):
         build("lenet5", Spec(channels=1, size=(5, 5), classes=("a", "b")))
 
 

@@ -42,7 +42,7 @@ def test_completing_twice_changes_nothing():
 
 
 def test_more_time_makes_a_wider_network():
-    widths = [width_for(seconds, 50_000, 1e-3) for seconds in (1, 300, 1200, 10_000)]
+    widths = [width_for(seconds, 50_000, 1e-3, 64) for seconds in (1, 300, 1200, 10_000)]
     assert widths == sorted(widths)
     assert widths[0] == 16
     assert widths[-1] == 128

@@ -4,7 +4,7 @@ from torch import nn
 
 from striate.errors import RecipeError
 from striate.train import machine
-from striate.train.machine import Load, autocast_type, pick_device, set_threads
+from striate.train.machine import autocast_type, others_busy, pick_device, set_threads
 
 CPU = torch.device("cpu")
 LARGE, SMALL = nn.Linear(1000, 1000), nn.Linear(2, 2)
@@ -47,14 +47,15 @@ def test_wanted_threads_are_set():
 def test_threads_leave_busy_cores_alone(monkeypatch, busy, cores, threads):
     before = torch.get_num_threads()
     monkeypatch.setattr(machine.os, "sched_getaffinity", lambda _: range(cores), raising=False)
-    monkeypatch.setattr(Load, "others", lambda _: busy)
+    monkeypatch.setattr(machine, "others_busy", lambda: busy)
     try:
-        assert set_threads(0, Load()) == threads
+        assert set_threads(0) == threads
     finally:
         torch.set_num_threads(before)
 
 
-def test_own_work_is_not_others(monkeypatch):
-    readings = iter([(0.0, 10.0, 1.0), (10.0, 27.0, 11.0)])
-    monkeypatch.setattr(Load, "_read", staticmethod(lambda: next(readings)))
-    assert Load().others() == pytest.approx(0.7)
+def test_busy_cores_are_ticks_a_second(monkeypatch):
+    ticks = iter([1000, 1015])
+    monkeypatch.setattr(machine, "_ticks", lambda: next(ticks))
+    monkeypatch.setattr(machine.os, "sysconf", lambda _: 100)
+    assert others_busy(0.1) == pytest.approx(1.5)

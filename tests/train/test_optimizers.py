@@ -1,4 +1,6 @@
 import copy
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -97,5 +99,37 @@ def test_lookahead_averages_running_statistics_too():
     model = nn.BatchNorm1d(2)
     slow = Lookahead(model, 0.9)
     model.running_mean.fill_(1.0)
-    slow.finish()
-    assert model.running_mean.tolist() == [0.0, 0.0]
+    slow.update(5, 1.0)
+    assert model.running_mean.tolist() == pytest.approx([1 - 0.9**5] * 2)
+
+
+def test_a_training_too_short_to_average_ends_on_its_last_weights():
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(model.weight)
+    slow = Lookahead(model, 0.8)
+    nn.init.ones_(model.weight)
+    slow.update(3, 1.0)
+    slow.finish(3)
+    assert model.weight.item() == 1.0
+
+
+def test_the_last_updates_are_not_lost():
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(model.weight)
+    slow = Lookahead(model, 0.8)
+    slow.update(5, 1.0)
+    nn.init.ones_(model.weight)
+    slow.finish(7)
+    assert model.weight.item() == pytest.approx(1 - 0.8**2)
+
+
+def test_training_does_not_import_the_compiler():
+    code = (
+        "import sys, torch\n"
+        "from striate import Recipe, models\n"
+        "from striate.train import steps\n"
+        "x, y = torch.zeros(2, 3, 32, 32), torch.zeros(2, dtype=torch.long)\n"
+        "list(steps(models.build('fastnet', width=8), [(x, y)] * 6, Recipe(epochs=1)))\n"
+        "sys.exit('torch._dynamo' in sys.modules)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

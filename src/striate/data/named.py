@@ -188,7 +188,8 @@ def _fetch(url: str, path: Path, checksum: str, name: str, home: Path | None) ->
         places = " or ".join(str(place / name) for place in _places(home))
         raise DataError(
             f"{name}: no local copy, and {url} cannot be reached: {error}; put a copy into "
-            f"{places}, or give its folder in place of the name"
+            f"{places}, name the folder that holds {name}/ with STRIATE_DATA, or give its own "
+            "folder in place of the name"
         ) from error
     with open(path, "rb") as file:
         got = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

@@ -92,7 +92,7 @@ class Model:
             batch = batch.contiguous(memory_format=torch.channels_last)
         weight = next(self.bundle.model.parameters(), batch)
         with torch.inference_mode():
-            logits = self.bundle.model(batch.to(weight.dtype)).double()
+            logits = self.bundle.model(batch.to(weight.dtype)).cpu().double()
         answer: Array = (logits / self.temperature).softmax(1).cpu().numpy()
         return answer
 

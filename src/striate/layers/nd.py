@@ -60,18 +60,13 @@ def avg_pool(axes: int, kernel: int | tuple[int, ...]) -> nn.Module:
 
 
 def shape_after(module: nn.Module, channels: int, size: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the shape of one sample behind `module`, without running any arithmetic.
+    """Return the shape of one sample behind `module`, by running a copy of it on zeros.
 
     Raises:
         ValueError: some layer has no output position for a sample of this size.
     """
     try:
-        with torch.device("meta"):
-            x = torch.empty(1, channels, *size)
-        return tuple(_on_meta(module)(x).shape[1:])
+        with torch.no_grad():  # on the CPU: torch's meta device would import its compiler
+            return tuple(deepcopy(module).eval()(torch.zeros(1, channels, *size)).shape[1:])
     except RuntimeError as error:
         raise ValueError(f"a sample of {channels} x {size} is too small: {error}") from None
-
-
-def _on_meta(module: nn.Module) -> nn.Module:
-    return deepcopy(module).to("meta").eval()

@@ -8,7 +8,7 @@ Source: Page 2018, How to Train Your ResNet; Jordan 2024, 94% on CIFAR-10 in 3.2
     Single GPU, arXiv:2404.00498 (whitening, identity initialisation, scaled-down head).
 """
 
-from math import ceil, log2
+from math import ceil, log2, prod
 
 import torch
 from torch import Tensor, nn
@@ -43,22 +43,20 @@ class WhiteningConv(nn.Module):
     ) -> None:
         super().__init__()
         self.kernel, self.eps = kernel, eps
-        self.directions = min(channels * kernel**axes, MOST_WHITENED)
-        self.conv = conv(axes, channels, 2 * self.directions, kernel, stride=stride)
-        rows = torch.empty(self.directions, channels * kernel**axes)
-        self._fill(nn.init.orthogonal_(rows))
+        values = channels * kernel**axes
+        # A multiple of 8 directions makes a multiple of 16 maps, which vector units like.
+        self.directions = min(values - values % 8 or values, MOST_WHITENED)
+        self.conv = conv(axes, channels, 2 * self.directions, kernel, stride=stride, bias=False)
+        self._fill(nn.init.orthogonal_(torch.empty(self.directions, values)))
         self.weight.requires_grad_(False)
-        nn.init.zeros_(self.bias)
+        # Apart from the convolution: its backward pass would also compute the frozen weights'
+        # gradient, a tenth of a training step on a small network.
+        self.bias = nn.Parameter(torch.zeros(2 * self.directions))
 
     @property
     def weight(self) -> nn.Parameter:
         """(2 D, C, *kernel)."""
         return self.conv.weight  # type: ignore[return-value]
-
-    @property
-    def bias(self) -> nn.Parameter:
-        """(2 D,), trained."""
-        return self.conv.bias  # type: ignore[return-value]
 
     @torch.no_grad()
     def _fill(self, rows: Tensor) -> None:
@@ -74,7 +72,7 @@ class WhiteningConv(nn.Module):
         axes = x.dim() - 2
         places = [0, *range(2, 2 + axes)]  # a patch is one place of one sample ...
         inside = [1, *range(2 + axes, 2 + 2 * axes)]  # ... and one value a channel and offset
-        flat = patches.permute(*places, *inside).flatten(0, axes).flatten(1).double()
+        flat = patches.permute(*places, *inside).flatten(0, axes).flatten(1).cpu().double()
         flat = flat - flat.mean(0)
         values, vectors = torch.linalg.eigh(flat.T @ flat / len(flat))
         values, vectors = values.flip(0), vectors.flip(1)  # largest first
@@ -83,7 +81,8 @@ class WhiteningConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the whitened patches."""
-        return self.conv(x)
+        y = self.conv(x)
+        return y + self.bias.to(y.dtype).view(-1, *[1] * (x.dim() - 2))
 
 
 class Group(nn.Module):
@@ -99,7 +98,7 @@ class Group(nn.Module):
             kernel = conv(axes, c, out, 3, pad=1, bias=False)
             _identity(kernel.weight)  # type: ignore[arg-type]
             norm = batch_norm(axes, out, momentum)
-            norm.weight.requires_grad_(False)  # type: ignore[union-attr]
+            norm.weight.requires_grad_(False)
             return nn.Sequential(kernel, *pool, norm, nn.SiLU(inplace=True))
 
         self.down = layer(channels, max_pool(axes, 2))
@@ -120,9 +119,11 @@ class Group(nn.Module):
 def _identity(weight: Tensor) -> None:
     """Let the first filters pass their own channel on unchanged."""
     count = min(weight.shape[:2])
-    centre = tuple(k // 2 for k in weight.shape[2:])
+    middle = weight
+    for side in weight.shape[2:]:
+        middle = middle.select(2, side // 2)
     weight[:count] = 0
-    weight[(torch.arange(count), torch.arange(count), *centre)] = 1
+    middle.fill_diagonal_(1)
 
 
 class FastNet(nn.Module):
@@ -190,10 +191,10 @@ def _stem(spec: Spec) -> tuple[int, int]:
 
 
 def fastnet(
-    spec: Spec, width: int = 64, depth: int = 2, widen: int = 2, momentum: float = 0.4
+    spec: Spec, width: int = 0, depth: int = 2, widen: int = 2, momentum: float = 0.4
 ) -> nn.Module:
-    """Build the default network; see `FastNet`."""
-    return FastNet(spec, width, depth, widen, momentum)
+    """Build the default network; see `FastNet`. Width 0 is 32 below 16 x 16 positions, else 64."""
+    return FastNet(spec, width or (32 if prod(spec.size) < 256 else 64), depth, widen, momentum)
 
 
 def initialise(model: nn.Module, x: Tensor) -> None:

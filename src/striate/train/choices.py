@@ -14,23 +14,26 @@ from striate.spec import Spec
 __all__ = ["augmentation", "complete", "width_for"]
 
 SEEN = 500_000  # samples that a training without a budget shows the network, by default
+UPDATES = 400  # that it makes at least
 WIDTHS = (16, 24, 32, 48, 64, 96, 128)
-PASSES = 12.0  # that a time budget should allow before the network is made wider
+PASSES = 6.0  # that a time budget should allow before the network is made wider
 
 
 def complete(recipe: Recipe, spec: Spec, x: np.ndarray, y: np.ndarray, train: np.ndarray) -> Recipe:
     """Return the recipe with every 0 and "auto" replaced that depends on the data alone."""
     count = len(train)
-    batch = recipe.batch or int(min(512, max(16, 2 ** round(log2(max(1, count / 64))))))
-    chosen = {
-        "batch": min(batch, max(1, count)),
+    batch = recipe.batch or int(min(256, max(16, 2 ** round(log2(max(1, count / 40))))))
+    chosen: dict[str, object] = {
+        "batch": batch if recipe.batch else min(batch, max(1, count)),
         "size": recipe.size or max(spec.size),
         "optimizer": "muon" if recipe.optimizer == "auto" else recipe.optimizer,
     }
     if recipe.augment == "auto":
         chosen["augment"] = augmentation(spec, x, y, train)
     if not recipe.epochs and not recipe.seconds:
-        chosen["epochs"] = round(min(100.0, max(8.0, SEEN / max(1, count))))
+        passes = min(20.0, max(8.0, SEEN / max(1, count)))
+        updates = max(1.0, count / batch)
+        chosen["epochs"] = round(max(passes, UPDATES / updates))
     return recipe.model_copy(update=chosen)
 
 
@@ -47,10 +50,10 @@ def augmentation(spec: Spec, x: np.ndarray, y: np.ndarray, train: np.ndarray) ->
     return ",".join(steps)
 
 
-def width_for(seconds: float, samples: int, each: float, width: int = 64) -> int:
+def width_for(seconds: float, samples: int, each: float, width: int) -> int:
     """Return the widest fastnet that sees every sample often enough in the time.
 
-    Math: time of a sample at width w = each (w / width)^1.6
+    Math: time of a sample at width w = each (w / width)^1.5
 
     Args:
         seconds: time for training.
@@ -58,5 +61,5 @@ def width_for(seconds: float, samples: int, each: float, width: int = 64) -> int
         each: seconds that one sample took at `width`.
         width: of the network that was timed.
     """
-    able = [w for w in WIDTHS if PASSES * samples * each * (w / width) ** 1.6 <= seconds]
+    able = [w for w in WIDTHS if PASSES * samples * each * (w / width) ** 1.5 <= seconds]
     return max(able, default=WIDTHS[0])

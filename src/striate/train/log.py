@@ -16,6 +16,9 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 __all__ = ["Log", "console"]
 
 
+Row = dict[str, float | None]  # of one epoch; None where nothing was measured
+
+
 def console() -> Console:
     """Return the console that talk goes to."""
     return Console(stderr=True, highlight=False, soft_wrap=True)
@@ -30,9 +33,7 @@ class Log:
         quiet: say nothing on the terminal.
     """
 
-    def __init__(
-        self, folder: Path, history: list[dict[str, float]] | None = None, quiet: bool = False
-    ) -> None:
+    def __init__(self, folder: Path, history: list[Row] | None = None, quiet: bool = False) -> None:
         self.folder, self.history, self.quiet = folder, list(history or []), quiet
         self.console = console()
         self.bar: Progress | None = None
@@ -81,7 +82,7 @@ class Log:
             text = f"loss {loss:.3f}{right}"
             self.bar.update(self.task, completed=progress, description=text)
 
-    def epoch(self, row: dict[str, float]) -> None:
+    def epoch(self, row: Row) -> None:
         """Keep the row of an epoch; say it."""
         self.history.append(row)
         self._metrics()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from striate.errors import RecipeError
 from striate.recipe import Recipe
 from striate.train.losses import Loss, cross_entropy
-from striate.train.optimizers import OPTIMIZERS, Lookahead
+from striate.train.optimizers import OPTIMIZERS, Lookahead, without_compiler
 from striate.train.schedules import SCHEDULES
 
 __all__ = ["State", "Step", "fit", "steps"]
@@ -53,14 +53,19 @@ class State:
     def start(cls, model: nn.Module, recipe: Recipe, scale: bool = False) -> "State":
         """Return the state before the first update."""
         name = "muon" if recipe.optimizer == "auto" else recipe.optimizer
+        without_compiler()
         optimizer = OPTIMIZERS[name](model, recipe)
         return cls(
             model,
             optimizer,
             Lookahead(model, recipe.ema) if recipe.ema else None,
-            torch.amp.GradScaler() if scale else None,
+            torch.amp.GradScaler(_device(model)) if scale else None,
             peak=[group["lr"] for group in optimizer.param_groups],
         )
+
+
+def _device(model: nn.Module) -> str:
+    return next(model.parameters()).device.type
 
 
 @dataclass(frozen=True)
@@ -136,7 +141,7 @@ def steps(
         epoch = state.index * recipe.accumulate / len(loader)
         yield Step(state.index, epoch, progress, value, factor, state)
     if state.lookahead:
-        state.lookahead.finish()
+        state.lookahead.finish(state.index)
 
 
 def _forever(loader: Batches) -> Iterator[Any]:

@@ -2,14 +2,13 @@
 
 import os
 import time
-from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from striate.errors import RecipeError
 
-__all__ = ["Load", "autocast_type", "pick_device", "set_threads"]
+__all__ = ["autocast_type", "others_busy", "pick_device", "set_threads"]
 
 # Below this many weights a training step is bound by calls, and casting adds calls.
 LEAST_WEIGHTS_FOR_HALF = 200_000
@@ -80,44 +79,31 @@ def _cpu_has_bfloat16() -> bool:
     return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
-@dataclass
-class Load:
-    """Cores that other processes keep busy, measured from when this object is made.
+def others_busy(seconds: float = 0.1) -> float:
+    """Return how many cores other processes keep busy, looking for `seconds` while idle itself.
 
     Linux only; elsewhere nothing is known and nobody else is assumed.
     """
-
-    start: tuple[float, float, float] | None = None
-
-    def __post_init__(self) -> None:
-        self.start = self._read()
-
-    @staticmethod
-    def _read() -> tuple[float, float, float] | None:
-        try:
-            with open("/proc/stat", encoding="ascii") as file:
-                ticks = [int(v) for v in file.readline().split()[1:9]]
-        except OSError:
-            return None
-        busy = sum(ticks) - ticks[3] - ticks[4]
-        times = os.times()
-        own = times.user + times.system + times.children_user + times.children_system
-        return time.monotonic(), busy / os.sysconf("SC_CLK_TCK"), own
-
-    def others(self) -> float:
-        """Return the mean number of cores busy with other processes since the start."""
-        now = self._read()
-        if now is None or self.start is None or now[0] - self.start[0] < 0.2:
-            return 0.0
-        seconds, busy, own = (b - a for a, b in zip(self.start, now, strict=True))
-        return max(0.0, (busy - own) / seconds)
+    before = _ticks()
+    time.sleep(seconds)
+    after = _ticks()
+    return (after - before) / os.sysconf("SC_CLK_TCK") / seconds if before else 0.0
 
 
-def set_threads(wanted: int, load: Load | None = None) -> int:
+def _ticks() -> int:
+    """All cores' ticks spent working since boot, whoever did; not those the host kept."""
+    try:
+        with open("/proc/stat", encoding="ascii") as file:
+            user, nice, system, _, _, interrupts, soft = file.readline().split()[1:8]
+    except OSError:
+        return 0
+    return sum(map(int, (user, nice, system, interrupts, soft)))
+
+
+def set_threads(wanted: int) -> int:
     """Set torch's threads: `wanted`, or for 0 the cores that others leave free; return them."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    busy = load.others() if load else 0.0
-    threads = wanted or max(1, int((cores or 1) - busy + 0.5))
+    threads = wanted or max(1, int((cores or 1) - others_busy() + 0.5))
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)  # denormals make convolutions a hundred times slower
     return threads

@@ -3,6 +3,7 @@
 Weights with two or more axes decay; biases and normalisation parameters do not.
 """
 
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -11,9 +12,22 @@ from torch import Tensor, nn
 
 from striate.recipe import Recipe
 
-__all__ = ["OPTIMIZERS", "Lookahead", "Muon", "orthogonalise"]
+__all__ = ["OPTIMIZERS", "Lookahead", "Muon", "orthogonalise", "without_compiler"]
 
-BIAS_SPEED = 8.0  # biases of a normalised network may move faster than its weights
+
+def without_compiler() -> None:
+    """Keep `torch.optim` from importing the compiler, some 4 s at the first optimizer made.
+
+    Four of its methods are guarded against `torch.compile` by importing it. The guards remember
+    what to call; here they are told to call the method itself, as long as nobody has imported
+    the compiler. Where torch does this otherwise, nothing happens but the 4 s.
+    """
+    if "torch._dynamo" in sys.modules:
+        return
+    for name in ("add_param_group", "zero_grad", "state_dict", "load_state_dict"):
+        method = getattr(getattr(torch.optim.Optimizer, name), "__wrapped__", None)
+        if method is not None and not hasattr(method, "__dynamo_disable"):
+            setattr(method, "__dynamo_disable", method)
 
 
 def groups(
@@ -120,7 +134,7 @@ class Muon(torch.optim.Optimizer):
         for shape in sorted({tuple(p.shape) for p in params}):  # one batch of products a shape
             same = [p for p in params if tuple(p.shape) == shape]
             speed = [self._moment(p, "momentum") for p in same]
-            grads = [p.grad for p in same]
+            grads = [p.grad for p in same if p.grad is not None]
             torch._foreach_lerp_(speed, grads, 1 - group["momentum"])
             push = torch._foreach_lerp(grads, speed, group["momentum"])  # Nesterov
             update = orthogonalise(torch.stack([u.flatten(1) for u in push]))
@@ -149,7 +163,7 @@ class Lookahead:
     """Slow weights that follow the fast ones; every fifth update the fast ones return to them.
 
     Math: every 5 updates slow <- d slow + (1 - d) fast, fast <- slow, d = share^5 progress^3;
-          d is 0 after the last update, so that training ends on the slow weights.
+          once more after the last update, d = share^k for the k updates since they last met.
 
     Args:
         model: its floating parameters and buffers are averaged, in place.
@@ -172,9 +186,9 @@ class Lookahead:
             self._meet(self.share**self.EVERY * progress**3)
 
     @torch.no_grad()
-    def finish(self) -> None:
-        """End on the slow weights."""
-        torch._foreach_copy_(self.fast, self.slow)
+    def finish(self, index: int) -> None:
+        """End on the slow weights; where the two never met, on the fast ones."""
+        self._meet(self.share ** (index % self.EVERY) if index >= self.EVERY else 0.0)
 
     def _meet(self, keep: float) -> None:
         torch._foreach_lerp_(self.slow, self.fast, 1 - keep)
