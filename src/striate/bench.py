@@ -75,9 +75,9 @@ def _rates(loader: Loader, times: int) -> list[float]:
 
 
 def _training(name: str, loader: Loader, times: int) -> list[float]:
-    model = build(name, loader.spec).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = build(name, loader.spec).to(memory_format=torch.channels_last)
     initialise(model, loader.read(np.arange(256))[0])
-    loss = cross_entropy(0.1, autocast_type("auto", torch.device("cpu"), model))
+    loss = cross_entropy(0.1, autocast_type("auto", torch.device("cpu"), loader.spec.values))
     stamps = []
     for step in steps(model, loader, Recipe(epochs=1e6), loss=loss):
         stamps.append(time.perf_counter())

@@ -4,20 +4,23 @@ Torch is imported inside the commands, so that help and typing mistakes answer a
 to stdout, talk to stderr. Exit 0 done; 1 faults found; 2 the user must change something.
 """
 
+import io
 import json
 import os
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from threading import Thread
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 
-from striate.errors import RecipeError, UserError
-from striate.options import parse_changes, with_recipe
+from striate.errors import DataError, RecipeError, UserError
+from striate.options import about, parse_changes, resumed, with_recipe
 from striate.recipe import Recipe
 
 __all__ = ["app", "process_start", "run"]
@@ -25,7 +28,6 @@ __all__ = ["app", "process_start", "run"]
 app = typer.Typer(
     name="striate",
     help="Labelled data in, a convolutional network that can be trusted out.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # its imports alone cost as much as all the rest of --help
     add_completion=True,
@@ -48,13 +50,19 @@ def process_start() -> float:
 
 
 def run(arguments: list[str] | None = None) -> int:
-    """Run one command; return the exit code."""
+    """Run one command, help without one; return the exit code."""
+    for stream in (sys.stdin, sys.stdout):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="surrogateescape")  # file names need not be UTF-8
+    given = sys.argv[1:] if arguments is None else arguments
     try:
-        return app(arguments, standalone_mode=False) or 0
+        return app(given or ["--help"], standalone_mode=False) or 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except typer.Abort:
+    except typer.Abort as stop:
+        if isinstance(stop.__cause__, EOFError):
+            raise stop.__cause__ from None  # typer takes it for Ctrl-D at a prompt; it is a bug
         return 130
     except KeyboardInterrupt:
         return 130
@@ -68,7 +76,7 @@ def run(arguments: list[str] | None = None) -> int:
 
 
 def _out(value: Any) -> None:
-    print(json.dumps(value, ensure_ascii=False))
+    print(json.dumps(value))
 
 
 def _say(text: str) -> None:
@@ -82,6 +90,7 @@ class _Decoding:
         self.next = time.monotonic() + 1.0
 
     def __call__(self, done: int, total: int) -> None:
+        """Hear that `done` of `total` files are decoded."""
         now = time.monotonic()
         if now >= self.next or (done == total and now >= self.next - 0.4):
             self.next = now + (0.5 if sys.stderr.isatty() else 10.0)
@@ -97,8 +106,9 @@ def check(
     ] = None,
 ) -> None:
     """Audit DATA: unreadable, duplicate, leaking, missing, unbalanced. Exit 1 on faults."""
-    from striate.data.audit import audit, write_clean
+    from striate.data.audit import audit
     from striate.data.cache import choose_spec, open_cache
+    from striate.data.clean import write_clean
     from striate.data.readers import read
 
     samples = read(data)
@@ -109,7 +119,7 @@ def check(
     else:
         _show_audit(data, found)
     if fix:
-        count = write_clean(fix, samples, found)
+        count = write_clean(fix, samples, cache)
         _say(f"{fix}: {count} of {len(samples)} samples; train on it instead of {data}")
     raise typer.Exit(1 if found.faults else 0)
 
@@ -122,12 +132,13 @@ def _show_audit(data: str, found: Any, most: int = 20) -> None:
         for kind, count in Counter(item.kind for item in items).items():
             print(f"{title}: {count} x {kind}")
             for item in [item for item in items if item.kind == kind][:most]:
-                print(f"  {item.path}: {item.detail}")
+                print(f"  {item.path}: {item.detail}" if item.path else f"  {item.detail}")
             if count > most:
                 print(f"  ... and {count - most} more; --json lists them all")
     if found.skipped:
+        more = ", ..." if len(found.skipped) > 5 else ""
         print(
-            f"skipped: {len(found.skipped)} ({', '.join(f.path for f in found.skipped[:5])}, ...)"
+            f"skipped: {len(found.skipped)} ({', '.join(f.path for f in found.skipped[:5])}{more})"
         )
     print("no faults" if not found.faults else f"{len(found.faults)} faults")
 
@@ -144,17 +155,20 @@ def _train(
     """Gather options, read the data while torch loads, train, and say how good it is."""
     born = process_start()
     given = {name: value for name, value in options.items() if value is not None}
-    given |= parse_changes(changes or [], given)
     if resume:
-        stored = _resumable(resume, given)
-        data, recipe = data or stored["data"], stored["recipe"]
+        if out or recipe_file:
+            raise RecipeError("a run that goes on keeps its folder and recipe; leave out --out "
+                              "and --recipe, or start a new run without --resume")  # fmt: skip
+        recipe = resumed(resume, given | parse_changes(changes or [], {}))
+        data = data or about(resume)["data"]
     else:
         written = Recipe.read(recipe_file) if recipe_file else Recipe()
+        given |= parse_changes(changes or [], written.model_options)
         recipe = Recipe.parse({**written.model_dump(), **given})
-        data = data or "digits"
-    loading = Thread(target=import_module, args=("torch",), daemon=True)
-    loading.start()  # seconds of work that the data need not wait for
-    material = _gather(data, recipe, resume)
+    data = data or "digits"
+    loading = Thread(target=import_module, args=("striate.run",), daemon=True)
+    loading.start()  # seconds of work, torch above all, that the data need not wait for
+    material = _gather(data, recipe, resume, loading)
     loading.join()
     from striate.run import new_folder, train
 
@@ -166,13 +180,24 @@ def _train(
         _show_result(result)
 
 
-def _gather(data: str, recipe: Recipe, resume: Path | None) -> Any:
+def _gather(data: str, recipe: Recipe, resume: Path | None, loading: Thread) -> Any:
     from striate.data.material import gather
     from striate.spec import Spec
 
     spec = None
     if resume:
-        spec = Spec(**_about(resume)["spec"])
+        spec = Spec(**about(resume)["spec"])
+    say, checked = _Decoding(), False
+
+    def progress(done: int, total: int) -> None:
+        nonlocal checked
+        if not checked and not loading.is_alive():
+            from striate.run import check_recipe
+
+            check_recipe(recipe)  # a misspelt name need not wait for the last file
+            checked = True
+        say(done, total)
+
     return gather(
         data,
         size=recipe.size,
@@ -183,50 +208,19 @@ def _gather(data: str, recipe: Recipe, resume: Path | None) -> Any:
         seed=recipe.seed,
         spec=spec,
         manifest=resume / "split.json" if resume else None,
-        progress=_Decoding(),
+        progress=progress,
     )
 
 
-# What may change when a run goes on: its length, and nothing that its numbers rest on.
-LENGTH = ("seconds", "epochs", "checkpoint", "device")
-
-
-def _resumable(folder: Path, given: dict[str, Any]) -> dict[str, Any]:
-    """Read the recipe and the data's name of a run that is to go on."""
-    if not (folder / "recipe.toml").is_file():
-        raise RecipeError(f"{folder} is no run folder: it holds no recipe.toml; name one of runs/")
-    fixed = sorted(set(given) - set(LENGTH))
-    if fixed:
-        raise RecipeError(
-            f"a run that goes on keeps its recipe; only {', '.join(LENGTH)} may change, got "
-            f"{', '.join(fixed)}; start a new run for another recipe"
-        )
-    recipe = Recipe.read(folder / "recipe.toml")
-    if "epochs" in given and "seconds" not in given:
-        given = {**given, "seconds": 0.0}
-    if "seconds" in given and "epochs" not in given:
-        given = {**given, "epochs": 0.0}
-    recipe = Recipe.parse({**recipe.model_dump(), **given})
-    return {"recipe": recipe, "data": _about(folder)["data"]}
-
-
-def _about(folder: Path) -> dict[str, Any]:
-    """Read what a run wrote of its data at its start."""
-    try:
-        about: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        return {"data": about["data"], "spec": about["spec"]}
-    except (OSError, ValueError, KeyError) as error:
-        raise RecipeError(f"{folder / 'run.json'} cannot be read: {error}; start anew") from None
-
-
 def _show_result(result: dict[str, Any]) -> None:
-    split, scores = next(reversed(result["scores"].items()), ("", {}))
-    if scores:
-        right = scores["accuracy"]
-        print(
-            f"{right['value']:.2%} of {right['n']} {split} samples right "
-            f"(95 % interval {right['low']:.2%} to {right['high']:.2%})"
-        )
+    split = "test" if "test" in result["scores"] else "validation"
+    for name, how in ((split, ""), (f"{split}_views", ", averaged over views")):
+        if name in result["scores"]:
+            right = result["scores"][name]["accuracy"]
+            print(
+                f"{right['value']:.2%} of {right['n']} {split} samples right{how} "
+                f"(95 % interval {right['low']:.2%} to {right['high']:.2%})"
+            )
     print(
         f"{result['model']}, {result['parameters']:,} parameters, {result['epochs']:g} epochs, "
         f"{result['seconds']:.1f} s on {result['device']}"
@@ -263,15 +257,31 @@ def evaluate(bundle: BundlePath, data: Data, as_json: Json = False) -> None:
 
     result = assess(bundle, data, progress=_Decoding())
     if as_json:
-        _out(result)
-        return
+        _out({key: result[key] for key in ("bundle", "data", "n", "scores")})
+    else:
+        _show_scores(result)
+    if left_out := result["skipped"]:
+        _say(f"{len(left_out)} files could not be read and are left out:")
+        for fault in left_out[:5]:
+            _say(f"  {fault['path']}: {fault['detail']}")
+
+
+def _show_scores(result: dict[str, Any]) -> None:
     print(f"{result['data']}: {result['n']} samples of {result['split']}")
     for name, score in result["scores"].items():
-        if score["value"] is not None:
-            print(
-                f"  {name:18} {score['value']:8.4f}   95 % {score['low']:.4f} to "
-                f"{score['high']:.4f}   ({score['method']})"
-            )
+        print(f"  {name:18} {_shown(score)}   ({score['method']})")
+    for name, row in result["per_class"].items():
+        print(f"{name}: {row['n']} samples")
+        for key in ("precision", "recall", "f1"):
+            print(f"  {key:18} {_shown(row[key])}   ({row[key]['method']})")
+
+
+def _shown(score: dict[str, Any]) -> str:
+    value, low, high = (
+        "undefined" if score[key] is None else f"{score[key]:.4f}"
+        for key in ("value", "low", "high")
+    )
+    return f"{value:>9}   95 % {low} to {high}"
 
 
 @app.command()
@@ -289,9 +299,12 @@ def predict(
     from striate.deploy.predict import load, predict_stream, write_csv, write_jsonl
 
     named = files or ["-"]
-    lines = [line.rstrip("\n") for line in sys.stdin] if "-" in named else []
-    listed = [n for name in named for n in (lines if name == "-" else [name]) if n]
-    paths = list_files(listed)
+    if not files and sys.stdin.isatty():
+        raise DataError("wanted files or folders to classify; got none; - reads names from stdin")
+    lines = [line.rstrip("\r\n") for line in sys.stdin] if "-" in named else []
+    paths = list_files([n for name in named for n in (lines if name == "-" else [name]) if n])
+    if not paths and "-" not in named:
+        raise DataError(f"wanted images; got none in {', '.join(named)}: name files or folders")
     model = load(bundle, device)
     failed = 0
 
@@ -301,15 +314,35 @@ def predict(
             failed += row.error is not None
             yield row
 
-    with open(out, "w", newline="", encoding="utf-8") if out else sys.stdout as file:
+    with _output(out) as file:
         if as_json:
             write_jsonl(counted(), file)
         else:
             write_csv(counted(), file, model.classes)
-        file.flush()
     if failed:
         _say(f"{failed} of {len(paths)} files could not be read; their rows say why")
         raise typer.Exit(1)
+
+
+@contextmanager
+def _output(path: Path | None) -> Iterator[TextIO]:
+    """Open stdout, or a file that replaces an older one only when it is whole."""
+    if path is None:
+        yield sys.stdout
+        sys.stdout.flush()
+        return
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with open(part, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+            yield file
+        os.replace(part, path)
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be written: {error.strerror or error}; name another with --out"
+        ) from error
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 @app.command()

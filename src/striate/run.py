@@ -4,7 +4,9 @@ run folder  recipe.toml  split.json  events.jsonl  metrics.csv  predictions.csv
             report.html  plots/  state/  bundle/
 """
 
+import errno
 import json
+import os
 import time
 from collections import Counter
 from dataclasses import asdict
@@ -13,30 +15,35 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from striate import __version__, bundle
 from striate.analysis.calibration import fit_temperature, softmax
 from striate.data.audit import KINDS
+from striate.data.augment import Augment
 from striate.data.material import Material
 from striate.data.prepare import to_bytes
 from striate.data.split import save_split
-from striate.errors import DataError
+from striate.errors import DataError, RecipeError
 from striate.models import build, initialise
 from striate.recipe import Recipe
-from striate.session import Keeper, Session
+from striate.session import Keeper, Session, interruptible
+from striate.spec import Spec
 from striate.summary import Answers, first_filters, write_summary
 from striate.train.choices import complete, width_for
 from striate.train.evaluate import predict
-from striate.train.log import Log
+from striate.train.log import Log, console
 from striate.train.loop import State, steps
 from striate.train.losses import cross_entropy
-from striate.train.machine import Load, autocast_type, pick_device, set_threads
+from striate.train.machine import autocast_type, pick_device, set_threads
 from striate.train.resume import newest, restore
 
-__all__ = ["new_folder", "train"]
+__all__ = ["check_recipe", "new_folder", "train"]
 
 GOLDEN = 4  # raw samples stored in a bundle
+TRIAL = 32  # width of the network that is timed to choose one
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def new_folder(data: str, model: str, root: Path = Path("runs")) -> Path:
@@ -52,6 +59,24 @@ def _free(stem: Path) -> Path:
     return path
 
 
+def check_recipe(recipe: Recipe, spec: Spec | None = None) -> None:
+    """Refuse names and options that no run could follow, before anything is written.
+
+    Args:
+        spec: what a sample is; without one, the network is asked for its published input.
+
+    Raises:
+        RecipeError: a network, an option of it, an augmentation or a device is unknown, or the
+            samples are too small for the network.
+    """
+    if recipe.augment != "auto":
+        Augment.parse(recipe.augment)
+    device = pick_device(recipe.device)
+    with torch.random.fork_rng(devices=[]):
+        build(recipe.model, spec, **recipe.model_options)
+    autocast_type(recipe.precision, device, spec.values if spec else 0)
+
+
 def train(
     data: str,
     material: Material,
@@ -61,7 +86,6 @@ def train(
     resume: bool = False,
     quiet: bool = False,
     born: float | None = None,
-    load: Load | None = None,
 ) -> dict[str, Any]:
     """Train on `material` and write a run folder; return what `train --json` prints.
 
@@ -73,11 +97,12 @@ def train(
         resume: go on from the newest state in `folder`.
         quiet: say nothing.
         born: monotonic time at which the wall clock started; now without one.
-        load: watches what other processes take of the machine; for the number of threads.
 
     Raises:
         RecipeError: an option does not fit, the loss is not finite.
         DataError: the folder exists, or cannot be written.
+        KeyboardInterrupt: somebody pressed Ctrl-C; what was learnt is stored and stderr says how
+            to go on.
     """
     born = time.monotonic() if born is None else born
     stored = newest(folder / "state") if resume else None
@@ -85,23 +110,63 @@ def train(
     recipe = complete(
         recipe, material.spec, material.cache.x, material.samples.labels, material.split.train
     )
+    check_recipe(recipe, material.spec)
     _open_folder(folder, resume)
-    with Log(folder, facts.get("history"), quiet) as log:
-        threads = set_threads(recipe.threads or facts.get("threads", 0), load)
-        device = pick_device(recipe.device)
-        torch.manual_seed(recipe.seed)
-        before = float(facts.get("wall", 0.0))
-        run = Session(folder, recipe, material, log, born, before, device, nn.Identity(), None)
-        run.facts = {"data": data, "threads": threads}
-        _say_start(run, data)
-        _build(run, bool(stored))
-        if not resume:
-            (folder / "recipe.toml").write_text(run.recipe.toml(), encoding="utf-8")
-            save_split(folder / "split.json", material.split, material.samples, material.cache)
-            about = {"data": data, "spec": material.spec.model_dump(), "version": __version__}
-            (folder / "run.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
-        trained = _learn(run, resume=stored is not None)
-        return _finish(run, data, trained)
+    try:
+        with Log(folder, facts.get("history"), quiet) as log:
+            threads = set_threads(recipe.threads or facts.get("threads", 0))
+            device = pick_device(recipe.device)
+            torch.manual_seed(recipe.seed)
+            before = float(facts.get("wall", 0.0))
+            run = Session(folder, recipe, material, log, born, before, device, nn.Identity(), None)
+            run.facts = {"data": data, "threads": threads}
+            _say_start(run, data)
+            _build(run, bool(stored))
+            _describe(run, data, resume)
+            trained = _learn(run, resume=stored is not None)
+            return _finish(run, data, trained)
+    except (OSError, SafetensorError) as error:
+        raise DataError(_unwritten(folder, error)) from error
+    except KeyboardInterrupt:
+        console().print(f"stopped; {_how_to_go_on(folder)}", markup=False)
+        raise
+
+
+def _describe(run: Session, data: str, resume: bool) -> None:
+    """Write what going on needs to know; recipe.toml comes last, as the sign that all is there."""
+    if not resume:
+        material = run.material
+        save_split(run.folder / "split.json", material.split, material.samples, material.cache)
+        place = os.path.abspath(data) if Path(data).exists() else data  # from any folder
+        about = {"data": place, "spec": material.spec.model_dump(), "version": __version__}
+        _write(run.folder / "run.json", json.dumps(about, indent=1))
+    _write(run.folder / "recipe.toml", run.recipe.toml())  # a run that goes on may be longer
+
+
+def _write(path: Path, text: str) -> None:
+    """Replace a file in one instant."""
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)
+
+
+def _unwritten(folder: Path, error: OSError | SafetensorError) -> str:
+    """Say what could not be written, and what to do."""
+    number = getattr(error, "errno", None)
+    full = any(n == number or f"(os error {n})" in str(error) for n in FULL)
+    todo = "make room" if full else "see that it can be read and written"
+    place, why = getattr(error, "filename", None), getattr(error, "strerror", None)
+    return (
+        f"the run in {folder} stopped at {place or folder}: {why or error}; "
+        f"{todo}; {_how_to_go_on(folder)}"
+    )
+
+
+def _how_to_go_on(folder: Path) -> str:
+    found = newest(folder / "state")
+    if found is None or not (folder / "recipe.toml").is_file():
+        return f"nothing was learnt yet: start anew, {folder} may be removed"
+    return f"update {found[1]['index']} is kept: go on with\n  striate train --resume {folder}"
 
 
 def _open_folder(folder: Path, resume: bool) -> None:
@@ -111,11 +176,14 @@ def _open_folder(folder: Path, resume: bool) -> None:
             f"{'the folder of a run' if resume else 'another with --out, or go on with --resume'}"
         )
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "events.jsonl").touch()
+        folder.mkdir(parents=True, exist_ok=resume)
+        with open(folder / "events.jsonl", "ab+") as file:
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)  # a row that a kill has cut off
     except OSError as error:
         raise DataError(
-            f"the run folder {folder} cannot be written: {error.strerror}; name another with --out"
+            f"the run folder {folder} cannot be written: {error.strerror}; "
+            + ("give the right to write there" if resume else "name another with --out")
         ) from error
 
 
@@ -132,13 +200,12 @@ def _say_start(run: Session, data: str) -> None:
 
 def _build(run: Session, resumed: bool) -> None:
     """Build the network, its first layer from the data, its size from the time budget."""
-    recipe, spec = run.recipe, run.material.spec
+    recipe = run.recipe
     options = dict(recipe.model_options)
     if recipe.model == "fastnet" and recipe.seconds and "width" not in options and not resumed:
-        run.model, run.autocast = _place(run, {**options, "width": 64})
+        run.model, run.autocast = _place(run, {**options, "width": TRIAL})
         each = _time_update(run)
-        width = width_for(run.left(), len(run.material.split.train), each)
-        width = min(width, 64) if spec.values < 256 else width
+        width = width_for(run.left(), len(run.material.split.train), each, TRIAL)
         options["width"] = width
         run.log.say(f"network: fastnet of width {width}, from {recipe.seconds:g} s and this speed")
     run.recipe = recipe.model_copy(update={"model_options": options})
@@ -152,8 +219,8 @@ def _build(run: Session, resumed: bool) -> None:
 def _place(run: Session, options: dict[str, Any]) -> tuple[nn.Module, torch.dtype | None]:
     model = build(run.recipe.model, run.material.spec, **options).to(run.device)
     if run.material.spec.axes == 2:
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return model, autocast_type(run.recipe.precision, run.device, model)
+        model = model.to(memory_format=torch.channels_last)
+    return model, autocast_type(run.recipe.precision, run.device, run.material.spec.values)
 
 
 def _sample(run: Session, most: int) -> torch.Tensor:
@@ -201,17 +268,19 @@ def _learn(run: Session, resume: bool) -> State:
     run.log.event("start", version=__version__, torch=torch.__version__, **run.facts)
     if not resume:
         keeper.store(state)
-    try:
+    with interruptible() as asked:
         for step in steps(run.model, loader, recipe, loss=_loss(run), state=state, seconds=seconds):
             keeper.follow(step)
-    except KeyboardInterrupt:
-        keeper.store(state)
-        run.log.say(
-            f"stopped at epoch {loader.epoch:.2f}; all is kept: go on with\n"
-            f"  striate train --resume {run.folder}"
-        )
-        raise
-    keeper.store(state)
+            if asked():
+                break
+        if not keeper.store(state):
+            raise RecipeError(
+                f"the weights are no longer finite after update {state.index}: training stopped; "
+                f"lower the learning rate (--lr, now {state.peak[0]:g}) or clip the gradient "
+                "(--clip 1)"
+            )
+        if asked():
+            raise KeyboardInterrupt
     return state
 
 
@@ -249,8 +318,8 @@ def _finish(run: Session, data: str, state: State) -> dict[str, Any]:
         "skipped": [asdict(fault) for fault in run.material.cache.faults],
         "scores": scores,
     }
-    write_summary(run.folder, run.material, recipe, result, run.log.history, answers,
-                  first_filters(run.model), temperature)  # fmt: skip
+    history, filters = run.log.history, first_filters(run.model)
+    write_summary(run.folder, run.material, recipe, result, history, answers, filters, temperature)
     run.log.event("end", **result)
     return result
 
@@ -291,16 +360,17 @@ def _golden(
     """A few raw files with the answers of this network to them."""
     material = run.material
     held = answers.get("test") or answers.get("validation")
-    rows = held.index[:: max(1, len(held.index) // GOLDEN)][:GOLDEN] if held else []
+    rows: Any = held.index[:: max(1, len(held.index) // GOLDEN)][:GOLDEN] if held else []
     golden = {}
     for row in rows:
         if material.samples.files is not None:
             path = material.samples.files[row]
             name, content = f"{row}{path.suffix.lower()}", path.read_bytes()
-        elif material.spec.dtype == "float32" or material.spec.axes != 2:
-            continue  # no lossless picture format holds these
         else:
-            name, content = f"{row}.png", to_bytes(material.cache.x[row])
+            try:
+                name, content = f"{row}.png", to_bytes(material.cache.x[row])
+            except ValueError:
+                continue  # no picture format that we read holds such samples
         logits, _ = predict(run.model, run.loader(np.array([row])))
         golden[name] = (content, [float(p) for p in softmax(logits, temperature)[0]])
     return golden

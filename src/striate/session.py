@@ -1,6 +1,10 @@
 """What the steps of one run share, and what follows its updates: rows, validation, checkpoints."""
 
+import signal
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +23,7 @@ from striate.train.log import Log
 from striate.train.loop import State, Step
 from striate.train.resume import store
 
-__all__ = ["Keeper", "Session"]
+__all__ = ["Keeper", "Session", "interruptible", "weights_of"]
 
 REPORT_SECONDS = 1.0  # to write report and bundle, kept free at the end of a time budget
 
@@ -63,7 +67,7 @@ class Session:
             material.samples.labels,
             material.spec,
             index=index,
-            batch=recipe.batch if train else 500,
+            batch=recipe.batch if train else 250,
             shuffle=train,
             augment=Augment.parse(recipe.augment) if train else Augment(),
             mix=recipe.mixup if train else 0.0,
@@ -84,6 +88,31 @@ def weights_of(material: Material, recipe: Recipe) -> np.ndarray | None:
         counts = np.bincount(labels[train], minlength=len(material.spec.classes))
         weights = weights / np.maximum(counts, 1)[labels]
     return weights / weights[train].mean()
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Let Ctrl-C wait for the end of an update: half of one is no state to go on from.
+
+    Yields a function that tells whether to stop; a second Ctrl-C stops at once. Whoever handles
+    or ignores the signal in another way keeps it.
+    """
+    asked: list[int] = []
+
+    def ask(number: int, frame: object) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    free = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not free or threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    signal.signal(signal.SIGINT, ask)
+    try:
+        yield lambda: bool(asked)
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Keeper:
@@ -110,7 +139,7 @@ class Keeper:
 
     def _epoch(self, step: Step) -> None:
         known = [value for value in self.losses if np.isfinite(value)] or [step.loss.item()]
-        row = {
+        row: dict[str, float | None] = {
             "epoch": step.epoch,
             "seconds": self.run.before + time.monotonic() - self.run.born,
             "loss": float(np.mean(known)),
@@ -136,8 +165,11 @@ class Keeper:
             "validation_accuracy": self.accuracy,
         }
 
-    def store(self, state: State) -> None:
-        """Write a checkpoint."""
+    def store(self, state: State) -> bool:
+        """Write a checkpoint and return True; where a weight is not finite, keep the one before."""
+        values = [v for v in state.model.state_dict().values() if v.is_floating_point()]
+        if not all(bool(value.isfinite().all()) for value in values):
+            return False
         facts = {
             **self.run.facts,
             "position": self.loader.step,
@@ -146,3 +178,4 @@ class Keeper:
         }
         store(self.run.folder / "state", state, facts)
         self.stored = time.monotonic()
+        return True

@@ -146,7 +146,7 @@ def _predictions(path: Path, material: Material, answers: Mapping[str, Answers])
     """One row a held-out sample: what it is, what was answered, how sure."""
     classes = material.spec.classes
     part = path.with_suffix(".part")
-    with open(part, "w", newline="", encoding="utf-8") as file:
+    with open(part, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         table = csv.writer(file)
         table.writerow(["path", "split", "label", "class", "probability"])
         for split, held in answers.items():

@@ -16,7 +16,7 @@ def arrows(count=400, sided=True):
 
 def test_classes_that_differ_by_side_do_not_survive_the_mirror():
     x, y = arrows(sided=True)
-    assert not keeps_class_mirrored(x, y, np.arange(len(x)))
+    assert keeps_class_mirrored(x, y, np.arange(len(x))) is False
 
 
 def test_symmetric_classes_survive_the_mirror():
@@ -27,9 +27,9 @@ def test_symmetric_classes_survive_the_mirror():
 def test_where_nothing_can_be_learned_nothing_is_claimed():
     x, _ = arrows(sided=False)
     y = np.random.default_rng(3).integers(0, 2, len(x))
-    assert not keeps_class_mirrored(x, y, np.arange(len(x)))
+    assert keeps_class_mirrored(x, y, np.arange(len(x))) is None
 
 
 def test_a_handful_of_samples_says_nothing():
     x, y = arrows(sided=False)
-    assert not keeps_class_mirrored(x, y, np.arange(10))
+    assert keeps_class_mirrored(x, y, np.arange(10)) is None

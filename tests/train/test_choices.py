@@ -32,8 +32,12 @@ def test_a_time_budget_needs_no_epochs():
     assert complete(Recipe(seconds=5), spec(), *noise()).epochs == 0
 
 
-def test_what_the_mirror_spoils_is_not_flipped():
+def test_small_pictures_are_not_flipped_where_nothing_is_known():
     assert "flip" not in augmentation(spec(), *noise())  # noise: nothing is known
+
+
+def test_photographs_are_flipped_unless_the_mirror_spoils_them():
+    assert "flip" in augmentation(spec(side=64), *noise(side=64))
 
 
 def test_completing_twice_changes_nothing():

@@ -14,18 +14,20 @@ SIDE = 8  # of the small versions
 KEPT = 0.85  # share of the accuracy that must survive
 
 
-def keeps_class_mirrored(x: np.ndarray, y: np.ndarray, index: np.ndarray, seed: int = 0) -> bool:
-    """Return whether mirroring the last axis leaves the classes recognisable.
+def keeps_class_mirrored(
+    x: np.ndarray, y: np.ndarray, index: np.ndarray, seed: int = 0
+) -> bool | None:
+    """Return whether mirroring the last axis leaves the classes recognisable; None: unknown.
 
     Shape: x (n, C, *S), y (n,), index (m,) rows to look at -> ()
     Math:  W = argmin |X W - onehot(y)|^2 + 0.1 trace(X^T X) / d |W|^2 on one half; on the other,
            right(mirrored X) - 1/K >= 0.85 (right(X) - 1/K)
 
-    Returns False where the linear classifier is no better than chance: nothing is known then.
+    Nothing is known where the linear classifier is no better than chance.
     """
     rows = np.random.default_rng(seed).permutation(index)[:MOST]
     if len(rows) < 20:
-        return False
+        return None
     small = _shrink(x[np.sort(rows)])
     classes, target = np.unique(y[np.sort(rows)], return_inverse=True)
     learn = np.random.default_rng(seed).permutation(len(rows)) % 2 == 0
@@ -41,7 +43,9 @@ def keeps_class_mirrored(x: np.ndarray, y: np.ndarray, index: np.ndarray, seed: 
     )
     chance = np.bincount(target[learn]).max() / learn.sum()
     noise = 2 * np.sqrt(chance * (1 - chance) / (~learn).sum())
-    return bool(right > chance + noise and mirrored - chance >= KEPT * (right - chance))
+    if right <= chance + noise:
+        return None
+    return bool(mirrored - chance >= KEPT * (right - chance))
 
 
 def _shrink(x: np.ndarray) -> np.ndarray:

@@ -38,9 +38,15 @@ def complete(recipe: Recipe, spec: Spec, x: np.ndarray, y: np.ndarray, train: np
 
 
 def augmentation(spec: Spec, x: np.ndarray, y: np.ndarray, train: np.ndarray) -> str:
-    """Choose the changes that keep the classes: flips only where the data pass the mirror test."""
+    """Choose the changes that keep the classes.
+
+    Flips where the data pass the mirror test; where it knows nothing, for colour photographs.
+    """
     side = min(spec.size)
-    steps = ["flip"] if keeps_class_mirrored(x, y, train) else []
+    mirror = keeps_class_mirrored(x, y, train)
+    if mirror is None:
+        mirror = spec.channels >= 3 and side >= 64
+    steps = ["flip"] if mirror else []
     if side >= 64:
         steps += ["zoom=0.35", "jitter=0.2"]
     elif spec.channels == 1:

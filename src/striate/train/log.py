@@ -71,7 +71,7 @@ class Log:
 
     def event(self, kind: str, **facts: Any) -> None:
         """Append a row to events.jsonl."""
-        row = json.dumps({"event": kind, **facts}, ensure_ascii=False)
+        row = json.dumps({"event": kind, **facts})  # ASCII: a file name may be no valid text
         with open(self.folder / "events.jsonl", "a", encoding="utf-8") as file:
             file.write(row + "\n")
 

@@ -4,14 +4,13 @@ import os
 import time
 
 import torch
-from torch import nn
 
 from striate.errors import RecipeError
 
 __all__ = ["autocast_type", "others_busy", "pick_device", "set_threads"]
 
-# Below this many weights a training step is bound by calls, and casting adds calls.
-LEAST_WEIGHTS_FOR_HALF = 200_000
+# Below this many values a sample, a training step is bound by calls, and casting adds calls.
+LEAST_VALUES_FOR_HALF = 256
 
 
 def pick_device(name: str) -> torch.device:
@@ -41,12 +40,17 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def autocast_type(precision: str, device: torch.device, model: nn.Module) -> torch.dtype | None:
+def autocast_type(precision: str, device: torch.device, values: int) -> torch.dtype | None:
     """Return the type of the forward pass, None for float32.
 
     `auto` is bfloat16 where the hardware multiplies it faster than float32: CPUs with
     AVX512-BF16 or AMX, CUDA from compute capability 8.0. Elsewhere it is float32; on a CPU with
     AVX2 alone half precision is some 60 times slower and is refused.
+
+    Args:
+        precision: auto, float32, bfloat16 or float16.
+        device: where the network runs.
+        values: numbers in one sample.
 
     Raises:
         RecipeError: the named precision is not fast on this device.
@@ -62,8 +66,7 @@ def autocast_type(precision: str, device: torch.device, model: nn.Module) -> tor
     if precision == "float32":
         return None
     if precision == "auto":
-        weights = sum(p.numel() for p in model.parameters())
-        wanted = types.get(torch.bfloat16, False) and weights >= LEAST_WEIGHTS_FOR_HALF
+        wanted = types.get(torch.bfloat16, False) and values >= LEAST_VALUES_FOR_HALF
         return torch.bfloat16 if wanted else None
     wanted_type: torch.dtype = getattr(torch, precision)
     if not types.get(wanted_type, False):

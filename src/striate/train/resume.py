@@ -44,11 +44,12 @@ def store(folder: Path, state: State, facts: dict[str, Any]) -> None:
         _write(part / "state.json", json.dumps({"seal": seal, "text": text}))
         shutil.rmtree(slot, ignore_errors=True)
         os.replace(part, slot)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # safetensors has its own for a full disk
         shutil.rmtree(part, ignore_errors=True)
+        why = getattr(error, "strerror", None) or error
         raise DataError(
-            f"a checkpoint could not be written to {folder}: {error.strerror or error}; the last "
-            "one is still whole; free some space, then go on with --resume"
+            f"a checkpoint could not be written to {folder}: {why}; "
+            "the last one is still whole; free some space, then go on with --resume"
         ) from error
 
 
