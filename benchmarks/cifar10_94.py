@@ -64,9 +64,9 @@ def main(words: Sequence[str] | None = None) -> None:
     """Hold the contest and print its table."""
     parser = options(__doc__)
     parser.add_argument("--data", metavar="FOLDER", help="of the official python batches")
-    parser.add_argument("--seconds", type=float, help="budget of each run [1200]")
+    parser.add_argument("--seconds", type=float, help="budget of each run [1185]")
     chosen = arguments(parser, words)
-    seconds = chosen.seconds or (10.0 if chosen.quick else 1200.0)
+    seconds = chosen.seconds or (10.0 if chosen.quick else 1185.0)
     print(machine(), end="\n\n")
     with cifar(chosen.data) as data:
         able = contestants(data, seconds, chosen.quick)

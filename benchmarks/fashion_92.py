@@ -29,9 +29,9 @@ def contestants(seconds: float, quick: bool = False) -> list[Contestant]:
 def main(words: Sequence[str] | None = None) -> None:
     """Hold the contest and print its table."""
     parser = options(__doc__)
-    parser.add_argument("--seconds", type=float, help="budget of each run [300]")
+    parser.add_argument("--seconds", type=float, help="budget of each run [295]")
     chosen = arguments(parser, words)
-    seconds = chosen.seconds or (10.0 if chosen.quick else 300.0)
+    seconds = chosen.seconds or (10.0 if chosen.quick else 295.0)
     print(machine(), end="\n\n")
     able = contestants(seconds, chosen.quick)
     rows = compete(able, chosen)

@@ -22,7 +22,7 @@ def contestants(quick: bool = False) -> list[Contestant]:
     """Return who competes."""
     few = ("--images", "1000", "--epochs", "1") if quick else ()
     short, long = (
-        (("--epochs", "0.1"),) * 2 if quick else (("--seconds", "25"), ("--seconds", "120"))
+        (("--epochs", "0.1"),) * 2 if quick else (("--seconds", "24"), ("--seconds", "117"))
     )
     torch = ("torch", "torchvision")
     return [
