@@ -19,6 +19,7 @@ def test_all_of_unsplit_data_is_scored(bundle, photos):
     result = evaluate(bundle, photos)
     assert result["split"] == "all"
     assert result["n"] == 60
+    assert result["trained_on"] == 43  # of 60: 20 % test, 10 % of the rest validation
     assert {"accuracy", "macro_f1", "log_loss", "ece"} <= set(result["scores"])
 
 

@@ -12,6 +12,7 @@ from striate.data.cache import open_cache
 from striate.data.loader import Loader
 from striate.data.readers import read
 from striate.data.samples import Samples
+from striate.data.split import trained_hashes
 from striate.errors import DataError
 from striate.summary import Answers
 from striate.train.evaluate import predict
@@ -30,7 +31,8 @@ def evaluate(
     """Return what `evaluate --json` prints: every score with its 95 % interval.
 
     The data's test split is scored; without one its validation split; without any split all of
-    it. Classes are matched by name with the bundle's. Unreadable files are left out and counted.
+    it. Classes are matched by name with the bundle's. Unreadable files are left out and counted;
+    so are, as `trained_on`, the files that the run of the bundle trained on.
 
     Args:
         bundle: a bundle, or a run folder that holds one.
@@ -67,7 +69,16 @@ def evaluate(
         "scores": answers.scores(classes),
         "per_class": answers.per_class(classes),
         "confusion": answers.confusion(classes).tolist(),
+        "trained_on": _trained_on(Path(bundle), cache.hashes[index]),
     }
+
+
+def _trained_on(bundle: Path, hashes: np.ndarray) -> int:
+    """Count the scored files that the network was trained on, where its run tells."""
+    for folder in (bundle, bundle.parent):
+        if (folder / "split.json").is_file():
+            return int(np.isin(hashes, sorted(trained_hashes(folder / "split.json"))).sum())
+    return 0
 
 
 def _as_named(samples: Samples, classes: tuple[str, ...]) -> np.ndarray:

@@ -260,6 +260,8 @@ def evaluate(bundle: BundlePath, data: Data, as_json: Json = False) -> None:
         _out({key: result[key] for key in ("bundle", "data", "n", "scores")})
     else:
         _show_scores(result)
+    if seen := result["trained_on"]:
+        _say(f"warning: the network was trained on {seen} of these samples; the scores flatter it")
     if left_out := result["skipped"]:
         _say(f"{len(left_out)} files could not be read and are left out:")
         for fault in left_out[:5]:

@@ -22,6 +22,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 import PIL
+import simplejpeg
 
 from striate.data.decode import Header, probe
 from striate.data.hashes import digest, file_hashes, hex_array, row_hashes
@@ -35,7 +36,7 @@ __all__ = ["Cache", "cache_folder", "choose_spec", "open_cache", "statistics"]
 logger = logging.getLogger("striate")
 
 # Raise it whenever `decode` or `prepare` give other pixels than before.
-FORMAT = 1
+FORMAT = 2
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 FACTS = ("good", "pixels", "constant", "sizes", "said", "says")
 FILES_A_THREAD = 32
@@ -149,7 +150,7 @@ def _entry(job: _Job, hashes: list[bytes]) -> Path:
     spec, arrays = job.spec, job.samples.arrays
     source = "files" if arrays is None else f"{arrays.dtype} {arrays.shape[1:]}"
     rows = [spec.kind, spec.channels, spec.size, spec.resize, spec.dtype]
-    head = json.dumps([FORMAT, PIL.__version__, source, rows]).encode()
+    head = json.dumps([FORMAT, PIL.__version__, simplejpeg.__version__, source, rows]).encode()
     return job.folder / "samples" / digest(head, *hashes).hex()
 
 

@@ -24,6 +24,7 @@ from PIL import (
 )
 from PIL.ImageFile import ImageFile
 
+from striate.data.jpeg import metadata, read_usual
 from striate.errors import DataError
 
 __all__ = ["MOST_PIXELS", "SUFFIXES", "Decoded", "Header", "decode", "probe"]
@@ -60,6 +61,8 @@ _FORMATS: tuple[tuple[str, re.Pattern[bytes], type[ImageFile]], ...] = (
     ("TIFF", re.compile(rb"II[*+]\0|MM\0[*+]"), TiffImagePlugin.TiffImageFile),
     ("PNM", re.compile(rb"P[1-6]\s"), PpmImagePlugin.PpmImageFile),
 )
+
+_TURNED = "turned upright (EXIF orientation {})"
 
 # EXIF orientation -> (swap the axes, then flip vertically, then flip horizontally).
 _UPRIGHT = {
@@ -124,14 +127,17 @@ def decode(source: Path | bytes, at_least: tuple[int, int] | None = None) -> Dec
 
     Args:
         source: a path, or the file's bytes.
-        at_least: upright (H, W); a larger JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, as
+        at_least: upright (H, W); a larger JPEG may be decoded at some eighths of its size, as
             long as both axes keep at least this many pixels.
 
     Raises:
         DataError: the file is no image, damaged, too large, or holds numbers that fit no dtype;
             the text gives the reason without the path.
     """
-    with _opened(source) as (_, image):
+    data = _bytes(source)
+    if usual := _usual_jpeg(data, at_least):
+        return usual
+    with _opened(data) as (_, image):
         mode, raw, full = image.mode, _raw_mode(image), image.size
         with _blaming_the_file():
             turned = _tiff_tag(image, 274, 1)  # undone by Pillow, while loading
@@ -141,14 +147,40 @@ def decode(source: Path | bytes, at_least: tuple[int, int] | None = None) -> Dec
             image.load()
             turn, frames = _orientation(image), _frames(image)
         array, notes = _pixels(image, raw)
+    if turned > 1:
+        notes.append(_TURNED.format(turned))
+    if frames > 1:
+        notes.append(f"first of {frames} frames")
+    return _turned_upright(array, mode, full[::-1], turn, notes)
+
+
+def _bytes(source: Path | bytes) -> bytes:
+    try:
+        return source if isinstance(source, bytes) else Path(source).read_bytes()
+    except OSError as error:
+        raise DataError(error.strerror or str(error)) from error
+
+
+def _usual_jpeg(data: bytes, at_least: tuple[int, int] | None) -> Decoded | None:
+    """Decode what libjpeg-turbo takes; Pillow gets the rest."""
+    turn = _orientation_in(*metadata(data)) if data[:2] == b"\xff\xd8" else 1
+    stored = at_least[::-1] if at_least and turn > 4 else at_least
+    found = read_usual(data, MOST_PIXELS, stored)
+    if found is None:
+        return None
+    array, full = found
+    return _turned_upright(array, "L" if len(array) == 1 else "RGB", full, turn, [])
+
+
+def _turned_upright(
+    array: np.ndarray, mode: str, full: tuple[int, ...], turn: int, notes: list[str]
+) -> Decoded:
+    """Undo an orientation; `full` is (H, W) as stored."""
     if turn > 1:
         array = _upright(array, turn)
         full = full[::-1] if turn > 4 else full
-    if turn > 1 or turned > 1:
-        notes.append(f"turned upright (EXIF orientation {max(turn, turned)})")
-    if frames > 1:
-        notes.append(f"first of {frames} frames")
-    return Decoded(array, mode, (full[1], full[0]), tuple(notes))
+        notes = [_TURNED.format(turn), *notes]
+    return Decoded(array, mode, tuple(full), tuple(notes))
 
 
 def probe(source: Path | bytes) -> Header:
@@ -241,10 +273,14 @@ def _orientation(image: ImageFile) -> int:
     """Return the EXIF (or else XMP) orientation that remains to be undone, 1 to 8."""
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         return 1
-    exif = image.info.get("exif", b"")
-    xmp = image.info.get("xmp", b"")
+    exif = image.info.get("exif", b"").removeprefix(b"Exif\0\0")
+    return _orientation_in(exif, image.info.get("xmp", b""))
+
+
+def _orientation_in(exif: bytes, xmp: bytes) -> int:
+    """Return the orientation that EXIF, or else XMP, tells; 1 where neither does."""
     try:
-        found = _exif_orientation(exif.removeprefix(b"Exif\0\0"))
+        found = _exif_orientation(exif)
     except struct.error:
         found = 0
     if not found and (match := re.search(rb'tiff:Orientation(?:="|>)([1-8])', xmp)):

@@ -13,6 +13,10 @@ from striate.spec import Spec
 
 __all__ = ["Loader", "normaliser"]
 
+# Values changed at a time: few enough to stay in the cache and below what the allocator gives
+# back to the system after each use, which would cost a page fault for every 4 KiB.
+AT_ONCE = 2**20
+
 
 @dataclass
 class Loader:
@@ -110,21 +114,26 @@ class Loader:
 
     def read(self, rows: np.ndarray, epoch: int = 0) -> tuple[Tensor, Tensor]:
         """Return the batch of the samples `rows` as epoch `epoch` shows it."""
-        draw = Draw(self.seed, epoch, rows)
-        raw, outside = self.augment.read(self.x, draw, self.device)
-        x = self._normalise(raw)
-        if outside is not None:
-            x = x.masked_fill(outside.to(self.device), 0.0)
-        x = self.augment.change(x, draw)
-        if x.dim() == 4:
-            x = x.contiguous(memory_format=torch.channels_last)
+        few = max(1, AT_ONCE // self.spec.values)
+        x = torch.cat([self._some(rows[i : i + few], epoch) for i in range(0, len(rows), few)])
         y = torch.from_numpy(self.y[rows]).to(self.device)
         if self.weights is None and not self.mix:
             return x, y
         shares = torch.nn.functional.one_hot(y, len(self.spec.classes)).float()
         if self.weights is not None:
             shares *= torch.from_numpy(self.weights[rows]).float().to(self.device)[:, None]
+        draw = Draw(self.seed, epoch, rows)
         return mixup(x, shares, draw, self.mix) if self.mix else (x, shares)
+
+    def _some(self, rows: np.ndarray, epoch: int) -> Tensor:
+        """Return some samples changed and normalised; pictures channels last."""
+        draw = Draw(self.seed, epoch, rows)
+        raw, outside = self.augment.read(self.x, draw, self.device)
+        x = self._normalise(raw)
+        if outside is not None:
+            x = x.masked_fill(outside.to(self.device), 0.0)
+        x = self.augment.change(x, draw)
+        return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
 
 
 def normaliser(spec: Spec, device: torch.device) -> Callable[[Tensor], Tensor]:

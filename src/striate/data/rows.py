@@ -32,7 +32,7 @@ class Row:
     Args:
         digest: hash of the file's bytes, or of the array's.
         x: (C, *S) of the Spec; None where the sample is unreadable.
-        pixels: `picture_hash` of what was decoded.
+        pixels: `picture_hash` of what was decoded; of `x` where that was reduced.
         constant: True where each channel of `x` is one value.
         size: upright full size as found.
         reduced: True where a JPEG was decoded at a smaller size.
@@ -64,13 +64,16 @@ def file_row(path: Path, spec: Spec) -> Row:
     except DataError as error:
         return Row(found, reason=str(error))
     x = prepare(decoded.array, spec)
+    reduced = decoded.array.shape[1:] != decoded.size
+    # What was decoded at a reduced scale is no more the picture than what was prepared of it.
+    pixels = digest(f"{decoded.size}".encode(), x) if reduced else picture_hash(decoded.array)
     return Row(
         digest=found,
         x=x,
-        pixels=picture_hash(decoded.array),
+        pixels=pixels,
         constant=bool(_constant(x[None])[0]),
         size=decoded.size,
-        reduced=decoded.array.shape[1:] != decoded.size,
+        reduced=reduced,
         mode=decoded.mode,
         notes=decoded.notes,
     )

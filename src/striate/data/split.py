@@ -23,7 +23,7 @@ from striate.data.hashes import digest, file_hash
 from striate.data.samples import Samples
 from striate.errors import DataError
 
-__all__ = ["SPLITS", "Split", "load_split", "make_split", "save_split"]
+__all__ = ["SPLITS", "Split", "load_split", "make_split", "save_split", "trained_hashes"]
 
 SPLITS = ("train", "validation", "test")
 VERSION = 1
@@ -205,6 +205,15 @@ def load_split(path: Path, samples: Samples, cache: Cache) -> Split:
     train, held, scored = (np.flatnonzero(names == name) for name in SPLITS)
     shares = document["shares"]
     return Split(train, held, scored, document["seed"], (shares["validation"], shares["test"]))
+
+
+def trained_hashes(path: Path) -> set[str]:
+    """Return the hashes of the files that a manifest put into training; none of arrays.
+
+    Raises:
+        DataError: the manifest is damaged.
+    """
+    return {entry["hash"] for entry in _read(path)["entries"] if entry["split"] == "train"}
 
 
 def _signature(document: dict[str, Any]) -> str:
