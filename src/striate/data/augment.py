@@ -93,10 +93,8 @@ def crop(index: Index, draw: Draw, amount: float) -> Index:
     """Move by up to `amount` samples along each axis; what comes in is mirrored at the border."""
     moved = []
     for i in index:
-        size = i.shape[1]
-        reach = min(int(amount), size - 1)
-        place = torch.arange(size) + draw.integers(-reach, reach)
-        moved.append(i.gather(1, (size - 1) - ((size - 1) - place.abs()).abs()))
+        place, last = _move(i, draw, amount), i.shape[1] - 1
+        moved.append(i.gather(1, last - (last - place.abs()).abs()))
     return moved
 
 
@@ -104,12 +102,17 @@ def translate(index: Index, draw: Draw, amount: float) -> Index:
     """Move by up to `amount` samples along each axis; what comes in is the mean."""
     moved = []
     for i in index:
-        size = i.shape[1]
-        reach = min(int(amount), size - 1)
-        place = torch.arange(size) + draw.integers(-reach, reach)
-        inside = (place >= 0) & (place < size)
-        moved.append(i.gather(1, place.clamp(0, size - 1)).masked_fill(~inside, -1))
+        place, last = _move(i, draw, amount), i.shape[1] - 1
+        outside = (place < 0) | (place > last)
+        moved.append(i.gather(1, place.clamp(0, last)).masked_fill(outside, -1))
     return moved
+
+
+def _move(line: Tensor, draw: Draw, amount: float) -> Tensor:
+    """Return where each position of one axis looks, (N, S), at most S - 1 past either end."""
+    size = line.shape[1]
+    reach = min(int(amount), size - 1)
+    return torch.arange(size) + draw.integers(-reach, reach)
 
 
 def cutout(x: Tensor, draw: Draw, amount: float) -> Tensor:
