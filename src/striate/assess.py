@@ -69,7 +69,7 @@ def evaluate(
         "scores": answers.scores(classes),
         "per_class": answers.per_class(classes),
         "confusion": answers.confusion(classes).tolist(),
-        "trained_on": _trained_on(Path(bundle), cache.hashes[index]),
+        "trained_on": _trained_on(Path(bundle), cache.hashes[index].astype(str)),
     }
 
 

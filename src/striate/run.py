@@ -36,7 +36,7 @@ from striate.train.evaluate import predict
 from striate.train.log import Log, console
 from striate.train.loop import State, steps
 from striate.train.losses import cross_entropy
-from striate.train.machine import autocast_type, pick_device, set_threads
+from striate.train.machine import autocast_type, give_back_memory, pick_device, set_threads
 from striate.train.resume import newest, restore
 
 __all__ = ["check_recipe", "new_folder", "train"]
@@ -268,6 +268,7 @@ def _learn(run: Session, resume: bool) -> State:
     run.log.event("start", version=__version__, torch=torch.__version__, **run.facts)
     if not resume:
         keeper.store(state)
+    give_back_memory()  # what reading and checking have left
     with interruptible() as asked:
         for step in steps(run.model, loader, recipe, loss=_loss(run), state=state, seconds=seconds):
             keeper.follow(step)

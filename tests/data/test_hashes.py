@@ -52,7 +52,7 @@ def test_a_hash_is_blake2b_of_16_bytes_over_all_parts():
 
 def test_hexadecimal_text_is_that_of_each_hash():
     some = [digest(b"a"), UNREAD, digest(b"b")]
-    assert hex_array(some).tolist() == [value.hex() for value in some]
+    assert hex_array(some).astype(str).tolist() == [value.hex() for value in some]
     assert hex_array([]).shape == (0,)
 
 

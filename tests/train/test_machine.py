@@ -1,5 +1,6 @@
 import platform
-import resource
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -8,7 +9,6 @@ from striate.errors import RecipeError
 from striate.train import machine
 from striate.train.machine import (
     autocast_type,
-    keep_freed_memory,
     others_busy,
     pick_device,
     set_threads,
@@ -69,11 +69,42 @@ def test_busy_cores_are_ticks_a_second(monkeypatch):
     assert others_busy(0.1) == pytest.approx(1.5)
 
 
+def new_process(code):
+    """Run code that uses `libc`, `SIZE`, `faults` and `resident`; return what it prints."""
+    setup = (
+        "import ctypes, resource\n"
+        "from striate.train.machine import give_back_memory, keep_freed_memory\n"
+        "libc, SIZE = ctypes.CDLL(None), 48 * 2**20\n"
+        "libc.malloc.restype = ctypes.c_void_p\n"
+        "libc.memset.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t)\n"
+        "libc.free.argtypes = (ctypes.c_void_p,)\n"
+        "def filled():\n"
+        "    block = libc.malloc(SIZE); libc.memset(block, 1, SIZE); return block\n"
+        "faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "resident = lambda: int(open('/proc/self/statm').read().split()[1]) * 4096\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", setup + code], capture_output=True, text=True, check=True
+    )
+    return ran.stdout.split()
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told")
 def test_freed_memory_is_kept_for_the_next_batch():
-    assert keep_freed_memory()
-    for _ in range(2):  # the first one may have to ask the system
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        torch.ones(16 * 2**20 // 4)
-    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-    assert faults < 1000  # of 4,096 pages
+    default, kept = new_process(
+        "def again():\n"
+        "    libc.free(filled()); before = faults()\n"
+        "    libc.free(filled()); return faults() - before\n"
+        "print(again()); assert keep_freed_memory(); print(again())"
+    )
+    assert int(default) > 10_000  # of 12,288 pages
+    assert int(kept) < 1000
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told")
+def test_freed_memory_that_is_kept_can_be_given_back():
+    (given,) = new_process(
+        "keep_freed_memory(); block = filled(); above = libc.malloc(100)\n"
+        "libc.free(block); before = resident(); give_back_memory(); print(before - resident())"
+    )
+    assert int(given) > 40 * 2**20

@@ -112,7 +112,7 @@ def same_pictures(cache: Cache) -> list[np.ndarray]:
     Sets stand in the order of their first samples.
     """
     good = np.flatnonzero(cache.good)
-    order = good[np.argsort(cache.pixels[good].astype("S"), kind="stable")]
+    order = good[np.argsort(cache.pixels[good], kind="stable")]
     fresh = np.flatnonzero(cache.pixels[order[1:]] != cache.pixels[order[:-1]]) + 1
     starts = np.concatenate([[0], fresh])
     sizes = np.diff(np.concatenate([starts, [len(order)]]))

@@ -60,8 +60,8 @@ class Cache:
     Args:
         x: (n, C, *S) of the Spec's dtype, a memory map; rows of unreadable samples are zero.
         good: (n,) bool, False where the sample could not be decoded.
-        hashes: (n,) str, hex of the file's bytes or of the array row's bytes; zeros where unread.
-        pixels: (n,) str, hex of the decoded picture.
+        hashes: (n,) bytes, hex of the file's bytes or of the array row's bytes; zeros where unread.
+        pixels: (n,) bytes, hex of the decoded picture.
         sizes: (n, axes) int, upright size as found.
         modes: n modes as found: Pillow's, or "3 x uint8" for arrays.
         notes: what was said in decoding, for each sample.

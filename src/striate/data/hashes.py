@@ -38,8 +38,8 @@ def digest(*parts: Any) -> bytes:
 
 
 def hex_array(hashes: Iterable[bytes]) -> np.ndarray:
-    """Return the hashes as an (n,) array of hexadecimal text."""
-    return np.frombuffer(b"".join(hashes).hex().encode(), f"S{2 * SIZE}").astype(f"U{2 * SIZE}")
+    """Return the hashes as an (n,) array of hexadecimal digits, as bytes: a quarter of a str's."""
+    return np.frombuffer(b"".join(hashes).hex().encode(), f"S{2 * SIZE}")
 
 
 def chunks(arrays: np.ndarray) -> Iterator[np.ndarray]:

@@ -241,8 +241,8 @@ def _read(path: Path) -> dict[str, Any]:
 def _entries(names: np.ndarray, samples: Samples, cache: Cache) -> list[dict[str, str]]:
     """Return one record a file, by name."""
     classes = (*samples.classes, "")  # the label -1 of unlabelled files
-    hashes, splits, labels = cache.hashes.tolist(), names.tolist(), samples.labels.tolist()
-    rows = zip(samples.names, labels, splits, hashes, strict=True)
+    hashes = cache.hashes.astype(str).tolist()
+    rows = zip(samples.names, samples.labels.tolist(), names.tolist(), hashes, strict=True)
     return [
         {"path": path, "class": classes[label], "split": split, "hash": value}
         for path, label, split, value in sorted(rows)
@@ -308,7 +308,7 @@ def _array_record(names: np.ndarray, samples: Samples, cache: Cache) -> dict[str
 def _rows_hash(samples: Samples, cache: Cache) -> str:
     """Hash all rows, labels and given splits in order."""
     given = "\n".join(samples.splits.tolist()).encode()
-    return digest(cache.hashes.astype("S").tobytes(), samples.labels.astype("<i8"), given).hex()
+    return digest(cache.hashes.tobytes(), samples.labels.astype("<i8"), given).hex()
 
 
 def _array_splits(

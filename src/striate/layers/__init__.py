@@ -5,5 +5,6 @@ Letters in every shape of this package: N batch, C channels, K classes, `*S` the
 """
 
 from striate.layers.nd import avg_pool, batch_norm, conv, max_pool, shape_after
+from striate.layers.pool import MaxPool2d, MaxPool3d
 
-__all__ = ["avg_pool", "batch_norm", "conv", "max_pool", "shape_after"]
+__all__ = ["MaxPool2d", "MaxPool3d", "avg_pool", "batch_norm", "conv", "max_pool", "shape_after"]

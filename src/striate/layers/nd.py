@@ -1,6 +1,7 @@
 """PyTorch's own layers, chosen by the number of spatial axes.
 
-Returning `nn.Conv2d` itself keeps every exporter, counter and quantiser that knows it working.
+Returning `nn.Conv2d` or a child of it keeps every exporter, counter and quantiser that knows it
+working.
 """
 
 from copy import deepcopy
@@ -8,11 +9,13 @@ from copy import deepcopy
 import torch
 from torch import nn
 
+from striate.layers.pool import MaxPool2d, MaxPool3d
+
 __all__ = ["avg_pool", "batch_norm", "conv", "max_pool", "shape_after"]
 
 CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 BATCH_NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
-MAX_POOL = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
+MAX_POOL = {1: nn.MaxPool1d, 2: MaxPool2d, 3: MaxPool3d}
 AVG_POOL = {1: nn.AvgPool1d, 2: nn.AvgPool2d, 3: nn.AvgPool3d}
 
 
@@ -44,7 +47,7 @@ def batch_norm(axes: int, channels: int, momentum: float = 0.1) -> nn.Module:
 def max_pool(
     axes: int, kernel: int | tuple[int, ...], stride: int | None = None, pad: int = 0
 ) -> nn.Module:
-    """Return torch's max pooling, without overlap unless `stride` says so.
+    """Return max pooling, without overlap unless `stride` says so.
 
     Shape: (N, C, *S) -> (N, C, *floor((S + 2 pad - kernel) / stride + 1))
     """

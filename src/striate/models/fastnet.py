@@ -18,6 +18,7 @@ from striate.spec import Spec
 
 __all__ = ["FastNet", "WhiteningConv", "fastnet", "initialise"]
 
+AT_ONCE = 100  # samples whose patches are looked at together
 MOST_WHITENED = 32  # principal directions kept; each gives one filter and its negative
 
 
@@ -66,18 +67,24 @@ class WhiteningConv(nn.Module):
     @torch.no_grad()
     def whiten(self, x: Tensor) -> None:
         """Set the weights from the patches of a batch x (N, C, *S) of normalised samples."""
+        parts = x.split(AT_ONCE)  # one part's patches in float64 take four times its memory
+        count = sum(len(self._patches(part)) for part in parts)
+        mean = torch.stack([self._patches(part).sum(0) for part in parts]).sum(0) / count
+        away = (self._patches(part) - mean for part in parts)
+        values, vectors = torch.linalg.eigh(sum(rows.T @ rows for rows in away) / count)
+        values, vectors = values.flip(0), vectors.flip(1)  # largest first
+        scale = (values[: self.directions].clamp(min=0) + self.eps).rsqrt()
+        self._fill((vectors[:, : self.directions] * scale).T.to(self.weight))
+
+    def _patches(self, x: Tensor) -> Tensor:
+        """Return the patches of x that do not overlap: (patches, values), float64, on the CPU."""
         patches = x.float()
         for axis in range(2, x.dim()):
             patches = patches.unfold(axis, self.kernel, self.kernel)
         axes = x.dim() - 2
         places = [0, *range(2, 2 + axes)]  # a patch is one place of one sample ...
         inside = [1, *range(2 + axes, 2 + 2 * axes)]  # ... and one value a channel and offset
-        flat = patches.permute(*places, *inside).flatten(0, axes).flatten(1).cpu().double()
-        flat = flat - flat.mean(0)
-        values, vectors = torch.linalg.eigh(flat.T @ flat / len(flat))
-        values, vectors = values.flip(0), vectors.flip(1)  # largest first
-        scale = (values[: self.directions].clamp(min=0) + self.eps).rsqrt()
-        self._fill((vectors[:, : self.directions] * scale).T.to(self.weight))
+        return patches.permute(*places, *inside).flatten(0, axes).flatten(1).cpu().double()
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the whitened patches."""
