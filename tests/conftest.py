@@ -20,8 +20,9 @@ def own_cache(tmp_path_factory, monkeypatch):
 def own_arithmetic():
     """A training flushes denormals and sets threads; the next test must not inherit that."""
     yield
-    torch = sys.modules.get("torch")
-    if torch:
+    if "torch" in sys.modules:
+        import torch  # a thread of the command may still be at it: this waits
+
         torch.set_flush_denormal(False)
 
 

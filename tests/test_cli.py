@@ -95,6 +95,30 @@ def test_help_needs_neither_torch_nor_numpy():
     assert all(name in done.stdout for name in COMMANDS)
 
 
+def piped(stdout, *words):
+    env = {**os.environ, "PYTHONPATH": str(Path(striate.__file__).parents[1])}
+    with subprocess.Popen(
+        [sys.executable, "-m", "striate", *words], stdout=stdout, stderr=subprocess.PIPE, env=env
+    ) as child:
+        if child.stdout:
+            child.stdout.close()  # nobody will read
+        return child.wait(60), child.stderr.read().decode()
+
+
+@pytest.mark.parametrize("words", [("--help",), ("models", "--json")])
+def test_output_that_nobody_reads_ends_quietly(words):
+    assert piped(subprocess.PIPE, *words) == (1, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+@pytest.mark.parametrize("words", [("--help",), ("models", "--json")])
+def test_output_on_a_full_disk_is_said(words):
+    with open("/dev/full", "wb") as full:
+        code, said = piped(full, *words)
+    assert (code, said.count("\n")) == (2, 1)
+    assert said.startswith("error: the output cannot be written: No space left on device")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -4,6 +4,7 @@ Torch is imported inside the commands, so that help and typing mistakes answer a
 to stdout, talk to stderr. Exit 0 done; 1 faults found; 2 the user must change something.
 """
 
+import errno
 import io
 import json
 import os
@@ -68,11 +69,23 @@ def run(arguments: list[str] | None = None) -> int:
         return 130
     except typer.Exit as stop:
         return stop.exit_code
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        return unwritten(error)
     except Exception as error:
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # click's own
             print(f"error: {error.format_message()}", file=sys.stderr)
             return int(error.exit_code)
         raise
+
+
+def unwritten(error: OSError) -> int:
+    """Say why standard output cannot be written, if anybody still listens; return the exit code."""
+    if error.errno == errno.EPIPE:
+        return 1  # quietly, as typer does: `striate predict ... | head`
+    print(f"error: the output cannot be written: {error.strerror or error}", file=sys.stderr)
+    return 2
 
 
 def _out(value: Any) -> None:
