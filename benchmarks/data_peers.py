@@ -101,7 +101,8 @@ def time_batches(kind: str, count: int, times: int, seed: int) -> dict[str, floa
 def striate_folder(folder: Path, seed: int) -> dict[str, float]:
     """Time two epochs of Striate, from a cold cache."""
     from striate.data.augment import Augment
-    from striate.data.cache import choose_spec, open_cache, statistics
+    from striate.data.cache import open_cache, statistics
+    from striate.data.choice import choose_spec
     from striate.data.loader import Loader
     from striate.data.readers import read
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 import striate
 from striate.cli import process_start, run
-from striate.data import cache
+from striate.data import threads
 from striate.recipe import Recipe
 
 QUICK = ["--set", "model.width=8", "--threads", "1", "--epochs", "2", "--size", "16"]
@@ -160,7 +160,7 @@ def test_what_the_user_must_change_is_said_and_exits_2(
 
 def test_a_misspelt_name_does_not_wait_for_the_last_file(call, tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(cache, "FILES_A_THREAD", 1)
+    monkeypatch.setattr(threads, "RUN", 1)
     monkeypatch.setattr("striate.cli._Decoding", lambda: lambda done, total: seen.append(done))
     data = draw(tmp_path / "noise", 100)
     code, _, err = call("train", data, "--model", "fastnt", "--out", tmp_path / "run")

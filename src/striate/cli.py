@@ -120,7 +120,8 @@ def check(
 ) -> None:
     """Audit DATA: unreadable, duplicate, leaking, missing, unbalanced. Exit 1 on faults."""
     from striate.data.audit import audit
-    from striate.data.cache import choose_spec, open_cache
+    from striate.data.cache import open_cache
+    from striate.data.choice import choose_spec
     from striate.data.clean import write_clean
     from striate.data.readers import read
 

@@ -4,6 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from striate.data import augment as augment_module
 from striate.data.augment import INDEX, VALUE, Augment, Draw, mixup
 from striate.errors import RecipeError
 
@@ -91,6 +92,20 @@ def test_affine_of_nothing_is_the_identity():
 def test_zoom_of_all_keeps_a_constant_constant():
     x = np.full((4, 1, 8, 8), 7, np.uint8)
     assert torch.allclose(read(x, "zoom=0.3"), torch.full((4, 1, 8, 8), 7.0), atol=1e-4)
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_zoom_is_linear_interpolation_along_every_axis(axes):
+    x = torch.randn(5, 2, 9, 8, 7)[(..., *[0] * (3 - axes))]
+    for axis in range(axes):
+        start, side = torch.rand(2, 5) * 0.5
+        seen, size = augment_module._stretch(x, axis, start, side), x.shape[2 + axis]
+        for k, (first, part) in enumerate(zip(start.tolist(), side.tolist(), strict=True)):
+            place = (first + (np.arange(size) + 0.5) / size * part) * size - 0.5
+            lines = x[k].movedim(1 + axis, -1).flatten(0, -2).numpy()
+            wanted = np.stack([np.interp(place, np.arange(size), line) for line in lines])
+            shown = seen[k].movedim(1 + axis, -1).flatten(0, -2)
+            np.testing.assert_allclose(shown, wanted, atol=1e-5)
 
 
 def test_jitter_keeps_grey_grey():

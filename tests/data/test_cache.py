@@ -20,7 +20,7 @@ from PIL import Image
 from striate.data import cache as cache_module
 from striate.data import hashes as hashes_module
 from striate.data import rows as rows_module
-from striate.data.cache import choose_spec, open_cache, statistics
+from striate.data.cache import open_cache, statistics
 from striate.data.prepare import prepare_file
 from striate.data.samples import Samples
 from striate.errors import DataError
@@ -435,71 +435,6 @@ def test_other_arrays_are_prepared_once(tmp_path, monkeypatch):
     again = open_cache(arrays_of(x), RGB8, tmp_path / "cache")
     np.testing.assert_array_equal(cache.x, again.x)
     np.testing.assert_array_equal(cache.hashes, again.hashes)
-
-
-def test_equal_small_pictures_keep_their_size(tmp_path):
-    files = [photo(tmp_path / f"{i}.png", (20, 12), mode="L", seed=i) for i in range(3)]
-    spec = choose_spec(samples_of(tmp_path, *files))
-    assert spec == Spec(channels=1, size=(12, 20), classes=("a", "b"))
-
-
-@pytest.mark.parametrize(
-    ("sizes", "side"),
-    [([(40, 70), (50, 60)], 32), ([(99, 100), (120, 99)], 96), ([(300, 300)] * 2, 128)],
-)
-def test_other_pictures_get_their_median_short_side(tmp_path, sizes, side):
-    files = [photo(tmp_path / f"{i}.png", size) for i, size in enumerate(sizes)]
-    assert choose_spec(samples_of(tmp_path, *files)).size == (side, side)
-
-
-def test_a_given_size_and_rule_win(tmp_path):
-    spec = choose_spec(samples_of(tmp_path, photo(tmp_path / "a.png")), 24, "crop")
-    assert (spec.size, spec.resize) == ((24, 24), "crop")
-
-
-@pytest.mark.parametrize(
-    ("modes", "channels"),
-    [("L L", 1), ("L RGB", 3), ("L P", 3), ("RGBA RGB", 3), ("RGBA RGBA RGB", 4), ("RGBA L L", 3)],
-)
-def test_channels_follow_the_files(tmp_path, modes, channels):
-    files = [photo(tmp_path / f"{i}.png", mode=mode) for i, mode in enumerate(modes.split())]
-    assert choose_spec(samples_of(tmp_path, *files)).channels == channels
-
-
-def test_most_files_choose_the_dtype(tmp_path):
-    deep = [tmp_path / f"{i}.png" for i in range(2)]
-    for path in deep:
-        Image.fromarray(np.full((8, 8), 1000, np.uint16)).save(path)
-    flat = photo(tmp_path / "c.png", mode="L")
-    assert choose_spec(samples_of(tmp_path, *deep, flat)).dtype == "uint16"
-    assert choose_spec(samples_of(tmp_path, deep[0], flat)).dtype == "uint8"
-
-
-def test_arrays_keep_shape_and_dtype():
-    x = np.zeros((3, 2, 5, 6), np.float32)
-    assert choose_spec(arrays_of(x)) == Spec(
-        channels=2, size=(5, 6), dtype="float32", classes=("a", "b")
-    )
-
-
-def test_unreadable_files_do_not_choose(tmp_path):
-    bad = tmp_path / "bad.png"
-    bad.write_bytes(b"no picture")
-    good = photo(tmp_path / "a.png", (8, 8), mode="L")
-    assert choose_spec(samples_of(tmp_path, bad, good)).size == (8, 8)
-    with pytest.raises(DataError, match=r"none of 1 files .* bad.png: is not an image"):
-        choose_spec(samples_of(tmp_path, bad))
-    with pytest.raises(DataError, match=r"no samples in .*wanted at least one"):
-        choose_spec(samples_of(tmp_path))
-
-
-def test_headers_of_a_bounded_number_of_files_are_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(cache_module, "MOST_PROBED", 3)
-    read = []
-    probe = cache_module.probe
-    monkeypatch.setattr(cache_module, "probe", lambda path: read.append(path) or probe(path))
-    choose_spec(samples_of(tmp_path, *[photo(tmp_path / f"{i}.png") for i in range(6)]))
-    assert len(read) == 3
 
 
 @settings(max_examples=20, deadline=None)

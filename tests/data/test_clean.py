@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 from striate.data.audit import audit
-from striate.data.cache import choose_spec, open_cache
+from striate.data.cache import open_cache
+from striate.data.choice import choose_spec
 from striate.data.clean import keep, write_clean
 from striate.data.readers import read
 from striate.errors import DataError, RecipeError

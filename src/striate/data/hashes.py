@@ -8,9 +8,9 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from hashlib import blake2b, file_digest
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,20 @@ from uuid import uuid4
 
 import numpy as np
 
-__all__ = ["UNREAD", "chunks", "digest", "file_hash", "file_hashes", "hex_array", "row_hashes"]
+from striate.data.threads import in_runs
+
+__all__ = [
+    "UNREAD",
+    "Seen",
+    "chunks",
+    "digest",
+    "file_hash",
+    "file_hashes",
+    "hex_array",
+    "look",
+    "remember",
+    "row_hashes",
+]
 
 logger = logging.getLogger("striate")
 
@@ -64,6 +77,27 @@ def file_hash(path: str | Path) -> bytes:
         return UNREAD
 
 
+@dataclass(frozen=True)
+class Seen:
+    """Files as they were at one moment.
+
+    Args:
+        time: nanoseconds since the epoch.
+        paths: of the files.
+        stats: size, both times and inode of each; [] where there is none.
+    """
+
+    time: int
+    paths: list[str]
+    stats: list[list[int]]
+
+
+def look(files: Iterable[Path]) -> Seen:
+    """Look at the files without reading them."""
+    now, paths = time.time_ns(), [os.fspath(path) for path in files]
+    return Seen(now, paths, [_stat(path) for path in paths])
+
+
 def file_hashes(files: Iterable[Path], root: Path, folder: Path, threads: int) -> list[bytes]:
     """Return the hash of each file; read only those that the index does not know as they are.
 
@@ -71,30 +105,39 @@ def file_hashes(files: Iterable[Path], root: Path, folder: Path, threads: int) -
         root: names the index; each root has its own.
         folder: where the indexes lie; one that cannot be written only costs time.
     """
-    paths = [os.fspath(path) for path in files]
-    index = folder / f"index-{INDEX_FORMAT}-{digest(os.fsencode(root.resolve())).hex()}.json"
-    known = _read(index)
-    now = time.time_ns()
-    stats = [_stat(path) for path in paths]
+    seen, known = look(files), _read(_index(root, folder))
     hashes = [
         bytes.fromhex(known[path][-1]) if stat and known.get(path, ())[:-1] == stat else UNREAD
-        for path, stat in zip(paths, stats, strict=True)
+        for path, stat in zip(seen.paths, seen.stats, strict=True)
     ]
-    unread = [i for i, stat in enumerate(stats) if stat and hashes[i] == UNREAD]
-    with ThreadPoolExecutor(threads) as pool:
-        for i, fresh in zip(unread, pool.map(file_hash, [paths[i] for i in unread]), strict=True):
+    unread = [i for i, stat in enumerate(seen.stats) if stat and hashes[i] == UNREAD]
+
+    def read(run: Sequence[int]) -> list[tuple[int, bytes]]:
+        return [(i, file_hash(seen.paths[i])) for i in run]
+
+    for found in in_runs(read, unread, threads):
+        for i, fresh in found:
             hashes[i] = fresh
     if unread:
-        seen = zip(paths, stats, hashes, strict=True)
-        _write(
-            index,
-            {
-                path: [*stat, value.hex()]
-                for path, stat, value in seen
-                if value != UNREAD and max(stat[1:3]) < now - SETTLED_NS
-            },
-        )
+        remember(seen, hashes, root, folder)
     return hashes
+
+
+def remember(seen: Seen, hashes: Iterable[bytes], root: Path, folder: Path) -> None:
+    """Write the index: the hashes of what was read after it was `seen`."""
+    rows = zip(seen.paths, seen.stats, hashes, strict=True)
+    _write(
+        _index(root, folder),
+        {
+            path: [*stat, value.hex()]
+            for path, stat, value in rows
+            if stat and value != UNREAD and max(stat[1:3]) < seen.time - SETTLED_NS
+        },
+    )
+
+
+def _index(root: Path, folder: Path) -> Path:
+    return folder / f"index-{INDEX_FORMAT}-{digest(os.fsencode(root.resolve())).hex()}.json"
 
 
 def _stat(path: str) -> list[int]:

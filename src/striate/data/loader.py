@@ -113,9 +113,12 @@ class Loader:
             self.step = 0
 
     def read(self, rows: np.ndarray, epoch: int = 0) -> tuple[Tensor, Tensor]:
-        """Return the batch of the samples `rows` as epoch `epoch` shows it."""
+        """Return the batch of the samples `rows` as epoch `epoch` shows it; channels last."""
         few = max(1, AT_ONCE // self.spec.values)
-        x = torch.cat([self._some(rows[i : i + few], epoch) for i in range(0, len(rows), few)])
+        order = torch.channels_last if self.spec.axes == 2 else torch.contiguous_format
+        x = torch.empty((len(rows), *self.spec.shape), device=self.device, memory_format=order)
+        for i in range(0, len(rows), few):
+            x[i : i + few] = self._some(rows[i : i + few], epoch)
         y = torch.from_numpy(self.y[rows]).to(self.device)
         if self.weights is None and not self.mix:
             return x, y
@@ -126,14 +129,13 @@ class Loader:
         return mixup(x, shares, draw, self.mix) if self.mix else (x, shares)
 
     def _some(self, rows: np.ndarray, epoch: int) -> Tensor:
-        """Return some samples changed and normalised; pictures channels last."""
+        """Return some samples changed and normalised."""
         draw = Draw(self.seed, epoch, rows)
         raw, outside = self.augment.read(self.x, draw, self.device)
         x = self._normalise(raw)
         if outside is not None:
             x = x.masked_fill(outside.to(self.device), 0.0)
-        x = self.augment.change(x, draw)
-        return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
+        return self.augment.change(x, draw)
 
 
 def normaliser(spec: Spec, device: torch.device) -> Callable[[Tensor], Tensor]:

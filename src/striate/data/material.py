@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from striate.data.audit import Audit, audit
-from striate.data.cache import Cache, choose_spec, open_cache, statistics
+from striate.data.cache import Cache, open_cache, statistics
+from striate.data.choice import choose_spec
 from striate.data.readers import read
 from striate.data.samples import Samples
 from striate.data.split import Split, load_split, make_split
