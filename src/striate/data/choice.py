@@ -14,7 +14,7 @@ from striate.spec import DTYPES, Spec
 
 __all__ = ["choose_spec"]
 
-MOST_PROBED = 2_000
+MOST_PROBED = 500
 
 
 def choose_spec(samples: Samples, size: int = 0, resize: str = "stretch") -> Spec:
@@ -25,7 +25,7 @@ def choose_spec(samples: Samples, size: int = 0, resize: str = "stretch") -> Spe
     side, a multiple of 16 in 32..128.
 
     Args:
-        size: side in pixels; 0: from the headers of at most 2,000 files.
+        size: side in pixels; 0: from the headers of at most 500 files.
         resize: the rule, as in `Spec`.
 
     Raises:
