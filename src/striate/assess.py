@@ -13,10 +13,11 @@ from striate.data.loader import Loader
 from striate.data.readers import read
 from striate.data.samples import Samples
 from striate.data.split import trained_hashes
+from striate.device import pick_device
 from striate.errors import DataError
 from striate.summary import Answers
 from striate.train.evaluate import predict
-from striate.train.machine import pick_device, set_threads
+from striate.train.machine import set_threads
 
 __all__ = ["evaluate"]
 

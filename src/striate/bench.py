@@ -13,12 +13,13 @@ import torch
 
 from striate.data.augment import Augment
 from striate.data.loader import Loader
+from striate.device import pick_device
 from striate.models import build, initialise
 from striate.recipe import Recipe
 from striate.spec import Spec
 from striate.train.loop import steps
 from striate.train.losses import cross_entropy
-from striate.train.machine import autocast_type, pick_device, set_threads
+from striate.train.machine import autocast_type, set_threads
 
 __all__ = ["measure"]
 

@@ -12,7 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from threading import Thread
@@ -21,6 +21,7 @@ from typing import Annotated, Any, TextIO
 import typer
 
 from striate.errors import DataError, RecipeError, UserError
+from striate.files import replacing
 from striate.options import about, parse_changes, resumed, with_recipe
 from striate.recipe import Recipe
 
@@ -347,18 +348,13 @@ def _output(path: Path | None) -> Iterator[TextIO]:
         yield sys.stdout
         sys.stdout.flush()
         return
-    part = path.with_name(f".{path.name}.part")
     try:
-        with open(part, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        with replacing(path, newline="", errors="surrogateescape") as file:
             yield file
-        os.replace(part, path)
     except OSError as error:
         raise DataError(
             f"{path} cannot be written: {error.strerror or error}; name another with --out"
         ) from error
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
 
 
 @app.command()

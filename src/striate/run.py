@@ -25,7 +25,9 @@ from striate.data.augment import Augment
 from striate.data.material import Material
 from striate.data.prepare import to_bytes
 from striate.data.split import save_split
+from striate.device import pick_device
 from striate.errors import DataError, RecipeError
+from striate.files import replacing
 from striate.models import build, initialise
 from striate.recipe import Recipe
 from striate.session import Keeper, Session, interruptible
@@ -36,7 +38,7 @@ from striate.train.evaluate import predict
 from striate.train.log import Log, console
 from striate.train.loop import State, steps
 from striate.train.losses import cross_entropy
-from striate.train.machine import autocast_type, give_back_memory, pick_device, set_threads
+from striate.train.machine import autocast_type, give_back_memory, set_threads
 from striate.train.resume import newest, restore
 
 __all__ = ["check_recipe", "new_folder", "train"]
@@ -139,15 +141,10 @@ def _describe(run: Session, data: str, resume: bool) -> None:
         save_split(run.folder / "split.json", material.split, material.samples, material.cache)
         place = os.path.abspath(data) if Path(data).exists() else data  # from any folder
         about = {"data": place, "spec": material.spec.model_dump(), "version": __version__}
-        _write(run.folder / "run.json", json.dumps(about, indent=1))
-    _write(run.folder / "recipe.toml", run.recipe.toml())  # a run that goes on may be longer
-
-
-def _write(path: Path, text: str) -> None:
-    """Replace a file in one instant."""
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+        with replacing(run.folder / "run.json") as file:
+            file.write(json.dumps(about, indent=1))
+    with replacing(run.folder / "recipe.toml") as file:
+        file.write(run.recipe.toml())  # a run that goes on may be longer
 
 
 def _unwritten(folder: Path, error: OSError | SafetensorError) -> str:

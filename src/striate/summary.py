@@ -1,7 +1,6 @@
 """What the numbers of a run are turned into: scores, predictions.csv, report.html and plots."""
 
 import csv
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import nn
 from striate.analysis import Mistake, Report, reliability, worst, write_plots, write_report
 from striate.analysis.pictures import picture
 from striate.data.material import Material
+from striate.files import replacing
 from striate.recipe import Recipe
 from striate.train.metrics import confusion_matrix, per_class, score
 
@@ -145,8 +145,7 @@ def _mistakes(material: Material, answers: Answers) -> list[Mistake]:
 def _predictions(path: Path, material: Material, answers: Mapping[str, Answers]) -> None:
     """One row a held-out sample: what it is, what was answered, how sure."""
     classes = material.spec.classes
-    part = path.with_suffix(".part")
-    with open(part, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+    with replacing(path, newline="", errors="surrogateescape") as file:
         table = csv.writer(file)
         table.writerow(["path", "split", "label", "class", "probability"])
         for split, held in answers.items():
@@ -156,4 +155,3 @@ def _predictions(path: Path, material: Material, answers: Mapping[str, Answers])
             ):
                 names = material.samples.names[row], split, classes[true], classes[guess]
                 table.writerow([*names, f"{p:.6f}"])
-    os.replace(part, path)

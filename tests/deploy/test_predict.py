@@ -287,12 +287,9 @@ def test_jsonl_has_the_keys_of_the_design():
     }
 
 
-@pytest.mark.parametrize("name", ["tpu", "cpu:1", "cuda:99", "cuda:x", "mps:1"])
-def test_a_device_that_is_not_here_is_refused(model, name):
-    with pytest.raises(
-        RecipeError, match=f"device must be one of this machine: .*cpu; got '{name}'"
-    ):
-        predict.load(model.bundle.path, name)
+def test_a_device_that_is_not_here_is_refused(model):
+    with pytest.raises(RecipeError, match="must be one of this machine"):
+        predict.load(model.bundle.path, "cuda:99")
 
 
 def test_auto_takes_the_best_device_there_is(model):

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import torch
 
@@ -50,6 +52,13 @@ def test_a_typo_gets_a_hint():
 def test_an_unknown_option_gets_a_hint():
     with pytest.raises(RecipeError, match="no option 'widht'; did you mean 'width'"):
         build("fastnet", widht=3)
+
+
+@pytest.mark.parametrize("value", [[1], "32", 2.5, True, None])
+def test_an_option_of_another_type_is_said(value):
+    said = re.escape(f"option 'width' of network 'fastnet' must be of type int; got {value!r}")
+    with pytest.raises(RecipeError, match=said):
+        build("fastnet", width=value)
 
 
 def test_a_sample_too_small_is_refused():

@@ -10,7 +10,6 @@ from striate.train import machine
 from striate.train.machine import (
     autocast_type,
     others_busy,
-    pick_device,
     set_threads,
 )
 
@@ -31,14 +30,6 @@ def test_slow_half_is_refused(monkeypatch, precision):
     monkeypatch.setattr(machine, "_cpu_has_bfloat16", lambda: False)
     with pytest.raises(RecipeError, match=f"{precision} is not fast on this cpu.*precision auto"):
         autocast_type(precision, CPU, LARGE)
-
-
-def test_devices_by_name():
-    assert pick_device("cpu") == CPU
-    with pytest.raises(RecipeError, match="device must be auto, cpu, cuda"):
-        pick_device("gpu")
-    with pytest.raises(RecipeError, match="not on this machine"):
-        pick_device("cuda:99")
 
 
 def test_wanted_threads_are_set():

@@ -4,7 +4,6 @@ One HTML file that holds everything: no script, no network, no other file. The p
 `report.html` beside this file.
 """
 
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from striate.analysis.calibration import Bin
 from striate.analysis.mistakes import confusion_pairs
 from striate.analysis.page import Entry, bullets, cell, digits, ends, figure, percent, plain, table
 from striate.errors import UserError
+from striate.files import replacing
 
 __all__ = ["Mistake", "Report", "write_plots", "write_report"]
 
@@ -167,14 +167,10 @@ def write_plots(folder: str | Path, report: Report) -> None:
 
 def _write(path: Path, data: bytes) -> None:
     """Replace a file in one instant, so that an older one stays until the new one is whole."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            part.write_bytes(data)
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
+        with replacing(path, "wb") as file:
+            file.write(data)
     except OSError as error:
         raise UserError(
             f"{path} cannot be written ({error.strerror}); make room or name another folder"

@@ -3,9 +3,7 @@
 import csv
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 
@@ -13,6 +11,7 @@ from striate.data.audit import same_pictures, split_names
 from striate.data.cache import Cache
 from striate.data.samples import Samples
 from striate.errors import DataError, RecipeError
+from striate.files import replacing
 
 __all__ = ["keep", "write_clean"]
 
@@ -46,20 +45,13 @@ def write_clean(path: Path, samples: Samples, cache: Cache) -> int:
     if not len(kept):
         raise DataError(f"none of the {len(samples)} samples of {samples.root} is without fault")
     home = Path(os.path.abspath(path.parent))
-    part = path.with_name(f".{path.name}-{uuid4().hex}.part")
     try:
-        with open(part, "x", newline="", encoding="utf-8") as file:
+        with replacing(path, settle=True, newline="") as file:
             csv.writer(file, lineterminator="\n").writerows(_rows(samples, kept, home))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
     except OSError as error:
         raise DataError(
             f"{path} cannot be written: {error.strerror or error}; name another file"
         ) from error
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
     return len(kept)
 
 

@@ -9,16 +9,15 @@ import logging
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b, file_digest
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 
 from striate.data.threads import in_runs
+from striate.files import replacing
 
 __all__ = [
     "UNREAD",
@@ -157,12 +156,9 @@ def _read(index: Path) -> dict[str, list[Any]]:
 
 
 def _write(index: Path, entries: dict[str, list[Any]]) -> None:
-    temporary = index.with_name(f".{index.name}-{uuid4().hex}")
     try:
         index.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(entries), "ascii")
-        os.replace(temporary, index)
+        with replacing(index) as file:
+            file.write(json.dumps(entries))
     except OSError as error:
         logger.debug("the index %s is not written (%s): files are read again", index, error)
-        with suppress(OSError):
-            temporary.unlink()

@@ -6,13 +6,10 @@ name are kept as they are; `audit` says what is wrong with them.
 
 import base64
 import json
-import os
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 
@@ -22,6 +19,7 @@ from striate.data.draw import draw, units
 from striate.data.hashes import digest, file_hash
 from striate.data.samples import Samples
 from striate.errors import DataError
+from striate.files import replacing
 
 __all__ = ["SPLITS", "Split", "load_split", "make_split", "save_split", "trained_hashes"]
 
@@ -173,13 +171,10 @@ def save_split(path: Path, split: Split, samples: Samples, cache: Cache) -> None
         "entries": [] if samples.files is None else _entries(names, samples, cache),
     }
     document["signature"] = _signature(document)
-    temporary = path.with_name(f".{path.name}-{uuid4().hex}")
     try:
-        temporary.write_text(json.dumps(document), "ascii")
-        os.replace(temporary, path)
+        with replacing(path) as file:
+            file.write(json.dumps(document))
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
         raise DataError(
             f"{path} cannot be written ({error.strerror}); name another folder"
         ) from error

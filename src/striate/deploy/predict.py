@@ -18,7 +18,8 @@ from striate.bundle import Bundle
 from striate.bundle import load as load_bundle
 from striate.data.prepare import normalise, prepare, prepare_file
 from striate.data.readers import list_files
-from striate.errors import DataError, RecipeError
+from striate.device import pick_device
+from striate.errors import DataError
 from striate.spec import Spec
 
 __all__ = ["Model", "Prediction", "load", "predict_stream", "write_csv", "write_jsonl"]
@@ -138,7 +139,7 @@ def load(path: str | Path, device: str = "auto") -> Model:
         BundleError: the bundle is missing, damaged or of another version.
         RecipeError: this machine has no such device.
     """
-    place = _device(device)
+    place = pick_device(device)
     return Model(load_bundle(path, place), place)
 
 
@@ -287,15 +288,3 @@ def _readings(array: Array, spec: Spec) -> dict[str, Array]:
 def _check_batch(batch: int) -> None:
     if batch < 1:
         raise ValueError(f"batch must be at least 1; got {batch}")
-
-
-def _device(name: str) -> torch.device:
-    there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.mps.is_available())}
-    if name == "auto":
-        name = next((kind for kind in ("cuda", "mps") if there[kind]), "cpu")
-    kind, _, index = name.partition(":")
-    number = int(index) if index.isdecimal() else 0
-    if there.get(kind, 0) <= number or (index and not index.isdecimal()):
-        here = ", ".join(kind for kind, count in there.items() if count)
-        raise RecipeError(f"device must be one of this machine: auto, {here}; got {name!r}")
-    return torch.device(name)

@@ -76,12 +76,17 @@ def build(name: str, spec: Spec | None = None, **options: Any) -> nn.Module:
     if name not in MODELS:
         raise RecipeError(f"no network is called {name!r}; {suggest(name, MODELS)}")
     builder = MODELS[name]
-    known = [key for key in signature(builder).parameters if key != "spec"]
-    for key in options:
+    known = {k: v.annotation for k, v in signature(builder).parameters.items() if k != "spec"}
+    for key, value in options.items():
         if key not in known:
             raise RecipeError(
                 f"network {name!r} has no option {key!r}; "
                 f"{suggest(key, known) if known else 'it has none'}"
+            )
+        kind = known[key]
+        if kind in (int, str, bool) and type(value) is not kind:
+            raise RecipeError(
+                f"option {key!r} of network {name!r} must be of type {kind.__name__}; got {value!r}"
             )
     if spec is None and name not in CARDS:
         raise RecipeError(f"network {name!r} has no published input; pass a Spec")

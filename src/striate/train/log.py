@@ -5,13 +5,14 @@ Talk goes to stderr; stdout is for data.
 
 import csv
 import json
-import os
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from striate.files import replacing
 
 __all__ = ["Log", "console"]
 
@@ -98,9 +99,7 @@ class Log:
         """Write metrics.csv anew, all or nothing."""
         if not self.history:
             return
-        part = self.folder / "metrics.csv.part"
-        with open(part, "w", newline="", encoding="utf-8") as file:
+        with replacing(self.folder / "metrics.csv", newline="") as file:
             table = csv.DictWriter(file, list(self.history[0]))
             table.writeheader()
             table.writerows(self.history)
-        os.replace(part, self.folder / "metrics.csv")

@@ -1,4 +1,4 @@
-"""What the machine offers: device, threads, and the number formats it is fast in."""
+"""What the machine offers: threads, memory, and the number formats it is fast in."""
 
 import ctypes
 import os
@@ -14,7 +14,6 @@ __all__ = [
     "give_back_memory",
     "keep_freed_memory",
     "others_busy",
-    "pick_device",
     "set_threads",
 ]
 
@@ -22,33 +21,6 @@ __all__ = [
 LEAST_VALUES_FOR_HALF = 256
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # of glibc's malloc.h
-
-
-def pick_device(name: str) -> torch.device:
-    """Return the named device, or the best one there is for `auto`.
-
-    Raises:
-        RecipeError: the name is unknown or this machine lacks the device.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-        if torch.backends.mps.is_available():
-            name = "mps"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise RecipeError(f"device must be auto, cpu, cuda, cuda:1 or mps; got {name!r}") from None
-    count = torch.cuda.device_count()
-    here = {
-        "cpu": True,
-        "cuda": (device.index or 0) < count,
-        "mps": torch.backends.mps.is_available(),
-    }
-    if not here.get(device.type, False):
-        raise RecipeError(
-            f"device {name!r} is not on this machine (CUDA devices: {count}); use --device cpu"
-        )
-    return device
 
 
 def autocast_type(precision: str, device: torch.device, values: int) -> torch.dtype | None:

@@ -1,0 +1,31 @@
+"""Which device a network runs on."""
+
+import torch
+
+from striate.errors import RecipeError
+
+__all__ = ["pick_device"]
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the named device, or for `auto` the best one there is: CUDA, else MPS, else the CPU.
+
+    Raises:
+        RecipeError: the name is unknown or this machine lacks the device.
+    """
+    there = {
+        "cpu": 1,
+        "cuda": torch.cuda.device_count(),
+        "mps": int(torch.backends.mps.is_available()),
+    }
+    if name == "auto":
+        name = next((kind for kind in ("cuda", "mps") if there[kind]), "cpu")
+    kind, colon, index = name.partition(":")
+    number = int(index) if index.isdecimal() else -1 if colon else 0
+    if not 0 <= number < there.get(kind, 0):
+        here = ", ".join(kind for kind, count in there.items() if count)
+        raise RecipeError(
+            f"--device must be one of this machine: auto, {here} (CUDA devices: {there['cuda']}); "
+            f"got {name!r}"
+        )
+    return torch.device(name)

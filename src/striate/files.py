@@ -1,0 +1,42 @@
+"""Files that are whole or not there."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+from uuid import uuid4
+
+__all__ = ["replacing"]
+
+
+@contextmanager
+def replacing(
+    path: Path, mode: str = "w", *, settle: bool = False, **how: Any
+) -> Iterator[IO[Any]]:
+    """Open a hidden neighbour of `path`, which takes its place in one instant once it is written.
+
+    Whatever goes wrong, what stood at `path` before is still there and still whole.
+
+    Args:
+        path: to write; text is UTF-8.
+        mode: "w" or "wb".
+        settle: wait until the disk has it: then even a power cut leaves the old or the new.
+        how: further arguments of `open`.
+
+    Raises:
+        OSError: it cannot be written; nothing is left behind.
+    """
+    part = path.with_name(f".{path.name}-{uuid4().hex}.part")
+    if "b" not in mode:
+        how = {"encoding": "utf-8", **how}
+    try:
+        with open(part, mode, **how) as file:
+            yield file
+            if settle:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)

@@ -1,0 +1,30 @@
+"""replacing: the old or the new, never half of one, and nothing beside it."""
+
+import pytest
+
+from striate.files import replacing
+
+
+@pytest.mark.parametrize("settle", [False, True])
+def test_the_new_takes_the_place_of_the_old(tmp_path, settle):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with replacing(path, settle=settle) as file:
+        file.write("é")
+        assert path.read_text() == "old"
+    assert path.read_bytes() == "é".encode()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_old_stays_where_writing_fails(tmp_path):
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"old")
+    with pytest.raises(TypeError), replacing(path, "wb") as file:
+        file.writelines([b"half", "text"])
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_is_not_there_is_said(tmp_path):
+    with pytest.raises(FileNotFoundError), replacing(tmp_path / "no" / "a.txt"):
+        pass
