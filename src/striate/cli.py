@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from threading import Thread
-from typing import IO, Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 
@@ -342,7 +342,7 @@ def predict(
 
 
 @contextmanager
-def _output(path: Path | None) -> Iterator[IO[str]]:
+def _output(path: Path | None) -> Iterator[TextIO]:
     """Open stdout, or a file that replaces an older one only when it is whole."""
     if path is None:
         yield sys.stdout

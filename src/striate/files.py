@@ -4,17 +4,15 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 from uuid import uuid4
 
 __all__ = ["replacing"]
 
 
 @contextmanager
-def replacing(
-    path: Path, mode: str = "w", *, settle: bool = False, **how: Any
-) -> Iterator[IO[Any]]:
-    """Open a hidden neighbour of `path`, which takes its place in one instant once it is written.
+def replacing(path: Path, mode: str = "w", *, settle: bool = False, **how: Any) -> Iterator[Any]:
+    """Yield an open file beside `path` that takes its place in one instant once it is written.
 
     Whatever goes wrong, what stood at `path` before is still there and still whole.
 
