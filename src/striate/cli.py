@@ -369,7 +369,7 @@ def models(as_json: Json = False) -> None:
     for card in cards:
         shape = "x".join(str(v) for v in card["input"])
         print(
-            f"{card['name']:10} {card['year']}  {card['parameters']:>11,}  {shape:>10}  "
+            f"{card['name']:19} {card['year']}  {card['parameters']:>11,}  {shape:>10}  "
             f"{card['authors']}: {card['headline']}"
         )
 

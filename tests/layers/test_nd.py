@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from striate.layers import avg_pool, batch_norm, conv, max_pool, shape_after
+from striate.layers import avg_pool, batch_norm, conv, max_pool, measured_shape
 
 
 @pytest.mark.parametrize("axes", [1, 2, 3])
@@ -12,12 +12,12 @@ def test_predicted_shape_equals_executed_shape(axes):
         avg_pool(axes, 2), nn.Flatten(),
     )  # fmt: skip
     size = (19, 17, 16)[:axes]
-    assert shape_after(net, 2, size) == tuple(net(torch.zeros(2, 2, *size)).shape[1:])
+    assert measured_shape(net, 2, size) == tuple(net(torch.zeros(2, 2, *size)).shape[1:])
 
 
 def test_asking_for_a_shape_leaves_the_network_alone():
     net = nn.Sequential(conv(2, 1, 3, 3), batch_norm(2, 3)).train()
-    shape_after(net, 1, (8, 8))
+    measured_shape(net, 1, (8, 8))
     assert net.training
     assert next(net.parameters()).device.type == "cpu"
     assert net[1].num_batches_tracked == 0
@@ -25,7 +25,7 @@ def test_asking_for_a_shape_leaves_the_network_alone():
 
 def test_a_kernel_larger_than_the_sample_is_refused():
     with pytest.raises(ValueError, match=r"1 x \(4, 4\) is too small"):
-        shape_after(conv(2, 1, 1, 5), 1, (4, 4))
+        measured_shape(conv(2, 1, 1, 5), 1, (4, 4))
 
 
 def test_torch_own_classes_come_back():

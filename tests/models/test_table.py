@@ -9,30 +9,80 @@ from striate.models import CARDS, MODELS, build, card_of
 from striate.spec import Spec
 
 PUBLISHED = {
+    "tdnn": 392 + 123,
+    "lecun1989": 1_068 + 2_592 + 5_790 + 310,
+    "lenet1": 104 + 8 + 512 + 24 + 1_930,
+    "tdnn2d": 128 + 1_443,
+    "siann1991": 260 + 2_510 + 251 * 10,
     "lenet5": 61_706,
+    "lenet5_1998": 156 + 12 + 1_516 + 32 + 48_120 + 10_164,
+    "simard2003": 132_540,
+    "ciresan_mlp": 12_115_010,
+    "ciresan_mnist": 76_040,
+    "ciresan_cifar": 1_660_710,
+    "ciresan_gtsrb": 1_543_443,
+    "ciresan_hwdb": 3_483_655,
+    "ciresan_norb": 271_156,
+    "alexnet": 60_965_224,
+    "alexnet_ungrouped": 62_378_344,
+    "nin": 966_986,
+    "allcnn_c": 1_369_738,
+    "deepface": 118_923_774,
+    "googlenet": 6_998_552,
     "resnet18": 11_689_512,
     "resnet34": 21_797_672,
     "resnet50": 25_557_032,
+    "resnet101": 44_549_160,
+    "resnet152": 60_192_808,
     "resnet20": 269_722,
     "resnet56": 853_018,
+    "resnet110": 1_727_962,
+    "capsnet": 6_804_224,
+    "chaos_small": 6_405,
+    "chaos_medium": 76_040,
+    "chaos_large": 383_160,
 }
+WITH_OPTIONS = [
+    ("googlenet", {"aux": True}, 13_378_280),
+    ("capsnet", {"decoder": True}, 8_215_568),
+    ("ciresan_mlp", {"units": "1000-500"}, 841 * 1000 + 1000 + 500_500 + 5_010),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "count"), WITH_OPTIONS)
+def test_parameters_with_options(name, options, count):
+    assert sum(p.numel() for p in build(name, **options).parameters()) == count
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_parameters_equal_the_published_count(name):
+def test_cards_hold_the_published_count(name):
     assert card_of(name)["parameters"] == PUBLISHED[name]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_cards_hold_the_count_that_is_built(name):
+    assert sum(p.numel() for p in build(name).parameters()) == CARDS[name].parameters
 
 
 def test_every_network_has_a_card():
     assert set(CARDS) == set(MODELS)
 
 
-@pytest.mark.parametrize("name", MODELS)
+# Networks whose definition names no number of axes, small enough to be asked here.
+ANY_AXES = (
+    *("fastnet", "lenet5", "lenet5_1998", "lenet1", "lecun1989", "siann1988", "siann1991"),
+    *("simard2003", "ciresan_mnist", "ciresan_mlp", "chaos_small", "nin", "allcnn_c"),
+    *("resnet18", "resnet20", "resnet50"),
+)
+
+
+@pytest.mark.parametrize("name", ANY_AXES)
 @pytest.mark.parametrize("axes", [1, 2, 3])
-def test_every_network_answers_for_any_number_of_axes(name, axes):
-    size = {1: (64,), 2: (28, 32), 3: (16, 16, 14)}[axes]
+def test_networks_answer_for_any_number_of_axes(name, axes):
+    size = {1: (64,), 2: (28, 32), 3: (20, 20, 19)}[axes]
     spec = Spec(channels=2, size=size, classes=("a", "b", "c"))
-    net = build(name, spec).eval()
+    options = {"units": "20-10"} if name == "ciresan_mlp" else {}
+    net = build(name, spec, **options).eval()
     with torch.inference_mode():
         assert net(torch.randn(2, *spec.shape)).shape == (2, 3)
 

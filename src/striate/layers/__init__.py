@@ -4,7 +4,105 @@ Letters in every shape of this package: N batch, C channels, K classes, `*S` the
 (T,) of a series, (H, W) of an image, (D, H, W) of a volume, (T, H, W) of a video.
 """
 
-from striate.layers.nd import avg_pool, batch_norm, conv, max_pool, shape_after
+from striate.layers.activation import AbsTanh, Maxout, RBFOutput, ScaledTanh, scaled_tanh
+from striate.layers.antialias import (
+    AdaptivePolyphaseSampling,
+    AdaptivePolyphaseUpsampling,
+    BlurPool,
+    MaxBlurPool,
+    binomial,
+    blur,
+    phases,
+)
+from striate.layers.capsule import Capsules, PrimaryCapsules, margin_loss, route, squash
+from striate.layers.cells import ComplexCells, SimpleCells, from_log_polar, gabor, log_polar
+from striate.layers.convolution import (
+    Convolution,
+    col2im,
+    convolve,
+    fft_convolve,
+    im2col,
+)
+from striate.layers.local import LocallyConnected, TiledConvolution, local
+from striate.layers.nd import avg_pool, batch_norm, conv, max_pool, measured_shape
+from striate.layers.norm import LocalContrastNorm, LocalResponseNorm, local_contrast, local_response
 from striate.layers.pool import MaxPool2d, MaxPool3d
+from striate.layers.pooling import (
+    FractionalMaxPool,
+    GlobalPool,
+    LpPool,
+    SpatialPyramidPool,
+    StochasticPool,
+)
+from striate.layers.recurrent import RecurrentConvolution
+from striate.layers.roi import RoIAlign, RoIPool, roi_align, roi_pool
+from striate.layers.tiling import (
+    effective_kernel,
+    pad,
+    padding_for,
+    participation,
+    shape_after,
+    stack_receptive_field,
+)
+from striate.layers.warp import SpatialTransformer
 
-__all__ = ["MaxPool2d", "MaxPool3d", "avg_pool", "batch_norm", "conv", "max_pool", "shape_after"]
+__all__ = [
+    "AbsTanh",
+    "AdaptivePolyphaseSampling",
+    "AdaptivePolyphaseUpsampling",
+    "BlurPool",
+    "Capsules",
+    "ComplexCells",
+    "Convolution",
+    "FractionalMaxPool",
+    "GlobalPool",
+    "LocalContrastNorm",
+    "LocalResponseNorm",
+    "LocallyConnected",
+    "LpPool",
+    "MaxBlurPool",
+    "MaxPool2d",
+    "MaxPool3d",
+    "Maxout",
+    "PrimaryCapsules",
+    "RBFOutput",
+    "RecurrentConvolution",
+    "RoIAlign",
+    "RoIPool",
+    "ScaledTanh",
+    "SimpleCells",
+    "SpatialPyramidPool",
+    "SpatialTransformer",
+    "StochasticPool",
+    "TiledConvolution",
+    "avg_pool",
+    "batch_norm",
+    "binomial",
+    "blur",
+    "col2im",
+    "conv",
+    "convolve",
+    "effective_kernel",
+    "fft_convolve",
+    "from_log_polar",
+    "gabor",
+    "im2col",
+    "local",
+    "local_contrast",
+    "local_response",
+    "log_polar",
+    "margin_loss",
+    "max_pool",
+    "measured_shape",
+    "pad",
+    "padding_for",
+    "participation",
+    "phases",
+    "roi_align",
+    "roi_pool",
+    "route",
+    "scaled_tanh",
+    "shape_after",
+    "squash",
+    "stack_receptive_field",
+]

@@ -11,7 +11,7 @@ from torch import nn
 
 from striate.layers.pool import MaxPool2d, MaxPool3d
 
-__all__ = ["avg_pool", "batch_norm", "conv", "max_pool", "shape_after"]
+__all__ = ["avg_pool", "batch_norm", "conv", "max_pool", "measured_shape"]
 
 CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 BATCH_NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
@@ -27,13 +27,14 @@ def conv(
     *,
     stride: int = 1,
     pad: int = 0,
+    groups: int = 1,
     bias: bool = True,
 ) -> nn.Module:
     """Return torch's convolution for `axes` spatial axes, equal along each of them.
 
     Shape: (N, C, *S) -> (N, out, *floor((S + 2 pad - kernel) / stride + 1))
     """
-    return CONV[axes](channels, out, kernel, stride=stride, padding=pad, bias=bias)
+    return CONV[axes](channels, out, kernel, stride=stride, padding=pad, groups=groups, bias=bias)
 
 
 def batch_norm(axes: int, channels: int, momentum: float = 0.1) -> nn.Module:
@@ -45,24 +46,36 @@ def batch_norm(axes: int, channels: int, momentum: float = 0.1) -> nn.Module:
 
 
 def max_pool(
-    axes: int, kernel: int | tuple[int, ...], stride: int | None = None, pad: int = 0
+    axes: int,
+    kernel: int | tuple[int, ...],
+    stride: int | None = None,
+    pad: int = 0,
+    *,
+    hanging: bool = False,
 ) -> nn.Module:
     """Return max pooling, without overlap unless `stride` says so.
 
-    Shape: (N, C, *S) -> (N, C, *floor((S + 2 pad - kernel) / stride + 1))
+    Shape: (N, C, *S) -> (N, C, *floor((S + 2 pad - kernel) / stride + 1)), ceil when `hanging`:
+        the last window may hang over the end
     """
-    return MAX_POOL[axes](kernel, stride, pad)
+    return MAX_POOL[axes](kernel, stride, pad, ceil_mode=hanging)
 
 
-def avg_pool(axes: int, kernel: int | tuple[int, ...]) -> nn.Module:
-    """Return torch's average pooling without overlap.
+def avg_pool(
+    axes: int,
+    kernel: int | tuple[int, ...],
+    stride: int | None = None,
+    *,
+    hanging: bool = False,
+) -> nn.Module:
+    """Return torch's average pooling, without overlap unless `stride` says so.
 
-    Shape: (N, C, *S) -> (N, C, *floor(S / kernel))
+    Shape: (N, C, *S) -> (N, C, *floor((S - kernel) / stride + 1)), ceil when `hanging`
     """
-    return AVG_POOL[axes](kernel)
+    return AVG_POOL[axes](kernel, stride, ceil_mode=hanging)
 
 
-def shape_after(module: nn.Module, channels: int, size: tuple[int, ...]) -> tuple[int, ...]:
+def measured_shape(module: nn.Module, channels: int, size: tuple[int, ...]) -> tuple[int, ...]:
     """Return the shape of one sample behind `module`, by running a copy of it on zeros.
 
     Raises:

@@ -13,7 +13,7 @@ from math import ceil, log2, prod
 import torch
 from torch import Tensor, nn
 
-from striate.layers import batch_norm, conv, max_pool, shape_after
+from striate.layers import batch_norm, conv, max_pool, measured_shape
 from striate.spec import Spec
 
 __all__ = ["FastNet", "WhiteningConv", "fastnet", "initialise"]
@@ -177,7 +177,7 @@ class FastNet(nn.Module):
         self.act = nn.SiLU(inplace=True)
         self.groups = nn.Sequential(*groups)
         body = nn.Sequential(self.stem, self.groups)
-        _, *left = shape_after(body, spec.channels, spec.size)
+        _, *left = measured_shape(body, spec.channels, spec.size)
         self.pool = max_pool(axes, tuple(left))
         self.head = nn.Linear(channels, len(spec.classes), bias=False)
         self.scale = 1 / 9

@@ -9,7 +9,17 @@ from torch import Tensor, nn
 from striate.layers import batch_norm, conv, max_pool
 from striate.spec import Spec
 
-__all__ = ["ResNet", "resnet18", "resnet20", "resnet34", "resnet50", "resnet56"]
+__all__ = [
+    "ResNet",
+    "resnet18",
+    "resnet20",
+    "resnet34",
+    "resnet50",
+    "resnet56",
+    "resnet101",
+    "resnet110",
+    "resnet152",
+]
 
 
 class Projection(nn.Sequential):
@@ -153,6 +163,18 @@ def resnet50(spec: Spec, stem: str = "auto") -> nn.Module:
     return ResNet(spec, (3, 4, 6, 3), widths, bottleneck=True, stem=_stem(spec, stem))
 
 
+def resnet101(spec: Spec, stem: str = "auto") -> nn.Module:
+    """Build ResNet-101: 44,549,160 parameters on 3 x 224 x 224 with 1,000 classes."""
+    widths = (256, 512, 1024, 2048)
+    return ResNet(spec, (3, 4, 23, 3), widths, bottleneck=True, stem=_stem(spec, stem))
+
+
+def resnet152(spec: Spec, stem: str = "auto") -> nn.Module:
+    """Build ResNet-152: 60,192,808 parameters on 3 x 224 x 224 with 1,000 classes."""
+    widths = (256, 512, 1024, 2048)
+    return ResNet(spec, (3, 8, 36, 3), widths, bottleneck=True, stem=_stem(spec, stem))
+
+
 def resnet20(spec: Spec) -> nn.Module:
     """Build the CIFAR ResNet-20, shortcuts A: 269,722 parameters on 3 x 32 x 32, 10 classes."""
     return ResNet(spec, (3, 3, 3), (16, 32, 64), stem="cifar", shortcut=Padding)
@@ -161,3 +183,8 @@ def resnet20(spec: Spec) -> nn.Module:
 def resnet56(spec: Spec) -> nn.Module:
     """Build the CIFAR ResNet-56, shortcuts A: 853,018 parameters on 3 x 32 x 32, 10 classes."""
     return ResNet(spec, (9, 9, 9), (16, 32, 64), stem="cifar", shortcut=Padding)
+
+
+def resnet110(spec: Spec) -> nn.Module:
+    """Build the CIFAR ResNet-110, shortcuts A: 1,727,962 parameters on 3 x 32 x 32, 10 classes."""
+    return ResNet(spec, (18, 18, 18), (16, 32, 64), stem="cifar", shortcut=Padding)

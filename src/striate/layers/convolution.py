@@ -1,0 +1,285 @@
+"""Convolution in all its words: borders, tiling, correlation, matrices, tables, Fourier."""
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from striate.layers.tiling import effective_kernel, pad, padding_for, shape_after
+
+__all__ = ["Convolution", "col2im", "convolve", "fft_convolve", "im2col"]
+
+_CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+BIASES = ("shared", "untied", "none")
+
+
+def convolve(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    stride: int = 1,
+    dilation: int = 1,
+    groups: int = 1,
+    flip: bool = False,
+) -> Tensor:
+    """Slide kernels over x: the correlation that every library calls convolution.
+
+    Shape: (N, C, *S), (O, C / groups, *K) -> (N, O, *floor((S - span) / stride + 1))
+    Math:  y_oi = b_o + sum_ck w_ock x_(c, stride i + dilation k); with `flip` the true
+           convolution, x_(c, stride i + dilation (K - 1 - k))
+
+    Args:
+        flip: turn the kernel around along every axis first.
+
+    Source: Goodfellow, Bengio, Courville 2016, Deep Learning, section 9.1.
+    """
+    axes = x.dim() - 2
+    if flip:
+        weight = weight.flip(list(range(2, 2 + axes)))
+    return _CONV[axes](x, weight, bias, stride, 0, dilation, groups)
+
+
+def im2col(x: Tensor, kernel: Sequence[int], stride: int = 1, dilation: int = 1) -> Tensor:
+    """Lay the window of each position into a column.
+
+    Shape: (N, C, *S) -> (N, C prod(K), P), P positions in the order of the axes
+    Math:  weight.flatten(1) @ im2col(x) is the convolution
+
+    Raises:
+        ValueError: a window has no position.
+
+    Source: Chellapilla, Puri, Simard 2006, High Performance Convolutional Neural Networks for
+        Document Processing.
+    """
+    axes = x.dim() - 2
+    windows = x
+    for axis, taps in enumerate(kernel):
+        shape_after(x.shape[2 + axis], taps, stride, 0, dilation)
+        windows = windows.unfold(2 + axis, effective_kernel(taps, dilation), stride)
+        windows = windows[..., ::dilation]
+    places, inside = range(2, 2 + axes), range(2 + axes, 2 + 2 * axes)
+    return windows.permute(0, 1, *inside, *places).flatten(1, 1 + axes).flatten(2)
+
+
+def col2im(
+    columns: Tensor,
+    size: Sequence[int],
+    kernel: Sequence[int],
+    stride: int = 1,
+    dilation: int = 1,
+) -> Tensor:
+    """Add each column up at the place of its window: the adjoint of `im2col`.
+
+    Shape: (N, C prod(K), P) -> (N, C, *size)
+    Math:  <im2col(x), c> = <x, col2im(c)>
+
+    Args:
+        size: of the map.
+
+    Raises:
+        ValueError: a window has no position, or the columns are not of that geometry.
+    """
+    places = torch.arange(prod(size), device=columns.device).view(1, 1, *size)
+    index = im2col(places, kernel, stride, dilation)[0]
+    if columns.shape[1] % len(index) or columns.shape[2] != index.shape[1]:
+        raise ValueError(
+            f"columns must be (N, C x {len(index)}, {index.shape[1]}) for size {tuple(size)}; "
+            f"got {tuple(columns.shape)}"
+        )
+    count = columns.shape[1] // len(index)
+    flat = columns.reshape(len(columns), count, -1)
+    whole = flat.new_zeros(len(columns), count, prod(size))
+    return whole.index_add(2, index.flatten(), flat).view(len(columns), count, *size)
+
+
+def fft_convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Give what `convolve` gives, stride 1, by products of Fourier transforms.
+
+    Shape: (N, C, *S), (O, C, *K) -> (N, O, *S - K + 1)
+    Math:  y = F^-1(F(x) conj(F(w))); its cost does not depend on the kernel's size
+
+    Raises:
+        ValueError: the kernel is larger than the map.
+
+    Source: Mathieu, Henaff, LeCun 2013, Fast Training of Convolutional Networks through FFTs,
+        arXiv:1312.5851.
+    """
+    size = x.shape[2:]
+    left = tuple(shape_after(s, k) for s, k in zip(size, weight.shape[2:], strict=True))
+    along = list(range(2, x.dim()))
+    spectrum = torch.fft.rfftn(x, dim=along)
+    kernels = torch.fft.rfftn(weight, size, along).conj()
+    whole = torch.fft.irfftn(torch.einsum("nc...,oc...->no...", spectrum, kernels), size, along)
+    y = whole[(..., *(slice(0, s) for s in left))]
+    return y if bias is None else y + bias.view(-1, *[1] * len(size))
+
+
+class Convolution(nn.Module):
+    """Convolution with every choice the literature makes.
+
+    Shape: (N, C, *S) -> (N, O, *S'), S' from `shape_after`
+    Math:  see `convolve`
+
+    Args:
+        axes: number of spatial axes, 1 to 3.
+        channels: C.
+        out: O.
+        kernel: taps along every axis, or one number an axis.
+        stride: distance of positions, in samples.
+        dilation: distance of taps, in samples.
+        groups: parts of the channels that do not see each other.
+        table: for each map given out, the numbers of the maps that it sees; None: all. Only the
+            weights of existing connections are parameters then, (links, *kernel).
+        padding: "valid", "same", "full", "causal" (along the last axis, "same" along the others),
+            a number, a pair for every axis, or a pair an axis.
+        border: what stands beyond the border, see `pad`.
+        value: of a constant border.
+        bias: "shared" by all positions, "untied" with one a position, or "none".
+        size: of the maps that come in; needed for an untied bias alone.
+        tiling: "floor", "ceil" or "strict": what to do where the last window does not fit.
+        flip: true convolution instead of correlation.
+
+    Raises:
+        ValueError: a choice is unknown, groups do not divide the channels, a table names maps that
+            are not there, or an untied bias has no size; in the forward pass, windows have no
+            position or do not tile.
+
+    Source: LeCun, Bottou, Bengio, Haffner 1998, table I, for connection tables.
+    """
+
+    links: Tensor
+
+    def __init__(
+        self,
+        axes: int,
+        channels: int,
+        out: int,
+        kernel: int | Sequence[int],
+        *,
+        stride: int = 1,
+        dilation: int = 1,
+        groups: int = 1,
+        table: Sequence[Sequence[int]] | None = None,
+        padding: str | int | Sequence[int] | Sequence[Sequence[int]] = "valid",
+        border: str = "zero",
+        value: float = 0.0,
+        bias: str = "shared",
+        size: Sequence[int] | None = None,
+        tiling: str = "floor",
+        flip: bool = False,
+    ) -> None:
+        super().__init__()
+        taps = (kernel,) * axes if isinstance(kernel, int) else tuple(kernel)
+        if axes not in _CONV or len(taps) != axes:
+            raise ValueError(f"axes must be 1 to 3, kernel one number an axis; got {axes}, {taps}")
+        if channels % groups or out % groups:
+            raise ValueError(
+                f"groups must divide channels and out; got {groups}, {channels}, {out}"
+            )
+        if bias not in BIASES:
+            raise ValueError(f"bias must be one of {', '.join(BIASES)}; got {bias!r}")
+        self.kernel, self.stride, self.dilation, self.groups = taps, stride, dilation, groups
+        self.border, self.value, self.tiling, self.flip = border, value, tiling, flip
+        self.ends = _ends_for(padding, taps, stride, dilation)
+        self.shape = (out, channels // groups, *taps)
+        self.weight = nn.Parameter(torch.empty(self.shape))
+        nn.init.kaiming_uniform_(self.weight, a=5**0.5)
+        self.sparse = table is not None
+        if table is not None:
+            self._connect(table, channels)
+        places: tuple[int, ...] = (1,) * axes
+        if bias == "untied":
+            if size is None:
+                raise ValueError("an untied bias needs the size of the maps that come in")
+            places = self.shape_of(tuple(size))
+        self.bias = None if bias == "none" else nn.Parameter(torch.zeros(out, *places))
+
+    def _connect(self, table: Sequence[Sequence[int]], channels: int) -> None:
+        """Keep the weights of the table's connections alone, as wide as their fan-in asks."""
+        out = self.shape[0]
+        wrong = [row for row in table if len(set(row)) < len(row) or not row]
+        wrong += [row for row in table if row and not 0 <= min(row) <= max(row) < channels]
+        if wrong or len(table) != out or self.groups > 1:
+            raise ValueError(
+                f"table must name different maps of 0 to {channels - 1} for each of {out} maps, in "
+                f"one group; got {[list(row) for row in wrong] or f'{len(table)} rows'}"
+            )
+        links = torch.tensor([(o, c) for o, row in enumerate(table) for c in row]).T
+        self.register_buffer("links", links.contiguous(), persistent=False)
+        share = torch.tensor([channels / len(table[o]) for o in links[0].tolist()]).sqrt()
+        kept = self.weight.detach()[links[0], links[1]]
+        self.weight = nn.Parameter(kept * share.view(-1, *[1] * (kept.dim() - 1)))
+
+    def kernels(self) -> Tensor:
+        """Return the weights (O, C / groups, *K), with zeros where a table has no connection."""
+        if not self.sparse:
+            return self.weight
+        whole = self.weight.new_zeros(self.shape)
+        return whole.index_put((self.links[0], self.links[1]), self.weight)
+
+    def shape_of(self, size: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the size behind this layer.
+
+        Raises:
+            ValueError: there is no position, or strict windows do not tile.
+        """
+        wide = [s + sum(pair) for s, pair in zip(size, self.ends, strict=True)]
+        how = self.stride, 0, self.dilation, self.tiling
+        return tuple(shape_after(s, k, *how) for s, k in zip(wide, self.kernel, strict=True))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the maps."""
+        places = self.shape_of(tuple(x.shape[2:]))
+        wide = pad(x, self.ends, self.border, self.value)
+        over = [
+            [0, max(0, (n - 1) * self.stride + effective_kernel(k, self.dilation) - s)]
+            for n, k, s in zip(places, self.kernel, wide.shape[2:], strict=True)
+        ]
+        if any(after for _, after in over):  # the last window hangs over the end: ceil
+            wide = pad(wide, over)
+        y = convolve(
+            wide,
+            self.kernels(),
+            stride=self.stride,
+            dilation=self.dilation,
+            groups=self.groups,
+            flip=self.flip,
+        )
+        return y if self.bias is None else y + self.bias
+
+    def extra_repr(self) -> str:
+        """Return the arguments that are not the defaults' own."""
+        out, channels = self.shape[0], self.shape[1] * self.groups
+        return (
+            f"{channels}, {out}, kernel={self.kernel}, stride={self.stride}, "
+            f"dilation={self.dilation}, groups={self.groups}, padding={self.ends}, "
+            f"border={self.border!r}, tiling={self.tiling!r}"
+        )
+
+
+def _ends_for(
+    padding: str | int | Sequence[int] | Sequence[Sequence[int]],
+    taps: tuple[int, ...],
+    stride: int,
+    dilation: int,
+) -> list[list[int]]:
+    """Return (before, after) of each axis."""
+    if isinstance(padding, str):
+        last = len(taps) - 1
+        kinds = ["same" if padding == "causal" and a != last else padding for a in range(len(taps))]
+        return [list(padding_for(k, t, stride, dilation)) for k, t in zip(kinds, taps, strict=True)]
+    if isinstance(padding, int):
+        return [[padding, padding]] * len(taps)
+    items: list[Any] = list(padding)
+    if len(items) == 2 and all(isinstance(item, int) for item in items):
+        return [items] * len(taps)
+    pairs = [list(item) for item in items if not isinstance(item, int)]
+    if len(pairs) != len(taps) or any(len(pair) != 2 for pair in pairs):
+        raise ValueError(
+            f"padding must be a word, a number, a pair, or a pair an axis; got {padding}"
+        )
+    return pairs

@@ -1,0 +1,131 @@
+"""Normalisation by the neighbourhood: across maps, and across places."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["LocalContrastNorm", "LocalResponseNorm", "gaussian", "local_contrast", "local_response"]
+
+
+def local_response(
+    x: Tensor, n: int = 5, k: float = 2.0, alpha: float = 1e-4, beta: float = 0.75
+) -> Tensor:
+    """Divide each value by the activity of the maps beside it, at the same place.
+
+    Shape: (N, C, *S) -> (N, C, *S)
+    Math:  y_c = x_c / (k + alpha sum_j x_j^2)^beta, j from c - n // 2 to c + (n - 1) // 2.
+           `alpha` multiplies the sum, as in the paper; torch and Caffe divide it by n.
+
+    Args:
+        n: maps in the sum, the value's own included; those beyond the first and last count as 0.
+
+    Raises:
+        ValueError: `n` is below 1.
+
+    Source: Krizhevsky, Sutskever, Hinton 2012, ImageNet Classification with Deep Convolutional
+        Neural Networks, section 3.3.
+    """
+    if n < 1:
+        raise ValueError(f"n must be at least 1; got {n}")
+    squares = F.pad(x.square().movedim(1, -1), (n // 2, (n - 1) // 2))
+    activity = squares.unfold(-1, n, 1).sum(-1).movedim(-1, 1)
+    return x * (k + alpha * activity).pow(-beta)
+
+
+class LocalResponseNorm(nn.Module):
+    """Competition between maps; see `local_response`. Without parameters."""
+
+    def __init__(self, n: int = 5, k: float = 2.0, alpha: float = 1e-4, beta: float = 0.75) -> None:
+        super().__init__()
+        self.n, self.k, self.alpha, self.beta = n, k, alpha, beta
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x divided by the activity around it."""
+        return local_response(x, self.n, self.k, self.alpha, self.beta)
+
+    def extra_repr(self) -> str:
+        """Return the arguments."""
+        return f"n={self.n}, k={self.k}, alpha={self.alpha}, beta={self.beta}"
+
+
+def gaussian(taps: int, axes: int, sigma: float) -> Tensor:
+    """Return a sampled Gaussian of sum 1.
+
+    Shape: -> (taps,) * axes, float64
+    """
+    place = torch.arange(taps, dtype=torch.float64) - (taps - 1) / 2
+    line = torch.exp(-place.square() / (2 * sigma**2))
+    kernel = line
+    for _ in range(axes - 1):
+        kernel = kernel[..., None] * line
+    return kernel / kernel.sum()
+
+
+def local_contrast(
+    x: Tensor,
+    taps: int = 9,
+    sigma: float = 2.0,
+    *,
+    divide: bool = True,
+    floor: float | None = None,
+) -> Tensor:
+    """Subtract the weighted mean of the neighbourhood over all maps, then divide by its spread.
+
+    Shape: (N, C, *S) -> (N, C, *S)
+    Math:  v = x - sum_cp w_p x_(c, i + p) / (C sum of w inside);
+           y = v / max(floor, spread), spread = sqrt(the same mean of v^2).
+           At the border the weights that lie inside are scaled to sum 1.
+
+    Args:
+        taps: side of the neighbourhood, in samples; odd.
+        sigma: of its Gaussian weights, in samples.
+        divide: False stops after subtraction.
+        floor: least divisor; None is each sample's mean spread.
+
+    Raises:
+        ValueError: `taps` is even or below 1, or `sigma` is not above 0.
+
+    Source: Jarrett, Kavukcuoglu, Ranzato, LeCun 2009, What is the Best Multi-Stage Architecture
+        for Object Recognition?, section 2.
+    """
+    if taps < 1 or taps % 2 == 0 or sigma <= 0:
+        raise ValueError(f"taps must be odd and sigma above 0; got {taps} and {sigma}")
+    axes = x.dim() - 2
+    kernel = gaussian(taps, axes, sigma).to(x)[None, None]
+    convolve = (F.conv1d, F.conv2d, F.conv3d)[axes - 1]
+
+    def mean(values: Tensor) -> Tensor:
+        total = convolve(values.mean(1, keepdim=True), kernel, padding=taps // 2)
+        inside = convolve(torch.ones_like(values[:1, :1]), kernel, padding=taps // 2)
+        return total / inside
+
+    v = x - mean(x)
+    if not divide:
+        return v
+    spread = mean(v.square()).clamp(min=0).sqrt()
+    least = spread.flatten(1).mean(1).view(-1, *[1] * (x.dim() - 1)) if floor is None else floor
+    divisor = torch.maximum(spread, torch.as_tensor(least).to(x))
+    return v / torch.where(divisor > 0, divisor, torch.ones_like(divisor))
+
+
+class LocalContrastNorm(nn.Module):
+    """Contrast within a neighbourhood; see `local_contrast`. Without parameters."""
+
+    def __init__(
+        self,
+        taps: int = 9,
+        sigma: float = 2.0,
+        *,
+        divide: bool = True,
+        floor: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.taps, self.sigma, self.divide, self.floor = taps, sigma, divide, floor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x without its local mean and in units of its local spread."""
+        return local_contrast(x, self.taps, self.sigma, divide=self.divide, floor=self.floor)
+
+    def extra_repr(self) -> str:
+        """Return the arguments."""
+        return f"taps={self.taps}, sigma={self.sigma}, divide={self.divide}, floor={self.floor}"

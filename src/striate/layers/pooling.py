@@ -1,0 +1,241 @@
+"""Pooling of every kind but torch's own: by norm, by chance, by fractions, by pyramid, global."""
+
+from collections.abc import Sequence
+from math import ceil
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from striate.layers.tiling import shape_after
+
+__all__ = [
+    "FractionalMaxPool",
+    "GlobalPool",
+    "LpPool",
+    "SpatialPyramidPool",
+    "StochasticPool",
+    "fractional_edges",
+    "windows",
+]
+
+
+def windows(x: Tensor, kernel: int, stride: int) -> Tensor:
+    """Return the values under each position of a window.
+
+    Shape: (N, C, *S) -> (N, C, *floor((S - kernel) / stride + 1), kernel^axes), a view's copy
+
+    Raises:
+        ValueError: the window has no position, or a number is below 1.
+    """
+    axes = x.dim() - 2
+    for axis in range(2, 2 + axes):
+        shape_after(x.shape[axis], kernel, stride)
+        x = x.unfold(axis, kernel, stride)
+    return x.flatten(-axes) if axes > 1 else x
+
+
+class LpPool(nn.Module):
+    """The p-norm of each window; p = 1 adds magnitudes, p = 2 is energy, large p the maximum.
+
+    Shape: (N, C, *S) -> (N, C, *floor((S - kernel) / stride + 1))
+    Math:  y = (sum |x|^p)^(1/p), of gradient 0 where all of a window is 0
+
+    Args:
+        p: at least 1, or inf.
+        kernel: side of the window, in samples.
+        stride: distance of windows, in samples; 0 is the kernel: no overlap.
+
+    Raises:
+        ValueError: `p` or `kernel` is below 1, or a window has no position.
+
+    Source: Sermanet, Chintala, LeCun 2012, arXiv:1204.3968.
+    """
+
+    def __init__(self, p: float, kernel: int, stride: int = 0) -> None:
+        super().__init__()
+        if p < 1 or kernel < 1 or stride < 0:
+            raise ValueError(f"p and kernel must be at least 1; got {p}, {kernel}, {stride}")
+        self.p, self.kernel, self.stride = p, kernel, stride or kernel
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the norms."""
+        return torch.linalg.vector_norm(windows(x, self.kernel, self.stride), self.p, dim=-1)
+
+    def extra_repr(self) -> str:
+        """Return the arguments."""
+        return f"p={self.p}, kernel={self.kernel}, stride={self.stride}"
+
+
+class StochasticPool(nn.Module):
+    """In training one value of each window, drawn in proportion to it; else their expectation.
+
+    Shape: (N, C, *S) -> (N, C, *floor((S - kernel) / stride + 1))
+    Math:  P(i) = a_i / sum a, a = max(0, x);  outside training y = sum P(i) a_i. A window
+           without a positive value gives 0.
+
+    Args:
+        kernel: side of the window, in samples.
+        stride: distance of windows, in samples; 0 is the kernel: no overlap.
+
+    Raises:
+        ValueError: `kernel` is below 1, or a window has no position.
+
+    Source: Zeiler, Fergus 2013, Stochastic Pooling for Regularization of Deep Convolutional
+        Neural Networks, arXiv:1301.3557.
+    """
+
+    def __init__(self, kernel: int, stride: int = 0) -> None:
+        super().__init__()
+        if kernel < 1 or stride < 0:
+            raise ValueError(f"kernel must be at least 1, stride 0; got {kernel} and {stride}")
+        self.kernel, self.stride = kernel, stride or kernel
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return one value a window."""
+        values = windows(x, self.kernel, self.stride).clamp(min=0)
+        total = values.sum(-1, keepdim=True)
+        if not self.training:
+            return (values.square() / torch.where(total > 0, total, 1)).sum(-1)
+        chances = torch.where(total > 0, values, 1).detach()
+        drawn = torch.multinomial(chances.flatten(0, -2).float(), 1).view(total.shape)
+        return values.gather(-1, drawn).squeeze(-1)
+
+    def extra_repr(self) -> str:
+        """Return the arguments."""
+        return f"kernel={self.kernel}, stride={self.stride}"
+
+
+def fractional_edges(size: int, out: int, start: float) -> list[int]:
+    """Return where `out` regions of one or two samples begin, and the end of the last.
+
+    Math: a_i = ceil(alpha (i + u)) - ceil(alpha u), alpha = size / out; the last edge is `size`
+
+    Args:
+        size: samples along the axis.
+        out: regions, from size / 2 to size.
+        start: u, 0 to 1; another one gives other regions.
+
+    Raises:
+        ValueError: `out` is out of range.
+
+    Source: Graham 2014, Fractional Max-Pooling, arXiv:1412.6071, section 2 (pseudorandom).
+    """
+    if not out <= size <= 2 * out:
+        raise ValueError(f"out must lie in {ceil(size / 2)} to {size}; got {out}")
+    alpha = size / out
+    first = ceil(alpha * start)
+    edges = [ceil(alpha * (i + start)) - first for i in range(out)]
+    return [*edges, size]
+
+
+class FractionalMaxPool(nn.Module):
+    """The maximum of regions of one or two samples an axis: shrinks by less than 2.
+
+    In training each pass draws other regions; else they are the same for one size.
+
+    Shape: (N, C, *S) -> (N, C, *floor(S / ratio))
+
+    Args:
+        ratio: 1 to 2, by which each axis shrinks.
+        overlap: let each region take the first sample of the next as well.
+
+    Raises:
+        ValueError: `ratio` is out of range.
+
+    Source: Graham 2014, arXiv:1412.6071.
+    """
+
+    def __init__(self, ratio: float = 2**0.5, *, overlap: bool = False) -> None:
+        super().__init__()
+        if not 1 <= ratio <= 2:
+            raise ValueError(f"ratio must lie in 1 to 2; got {ratio}")
+        self.ratio, self.overlap = ratio, overlap
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the maxima."""
+        for axis in range(2, x.dim()):
+            size = x.shape[axis]
+            out = max(1, ceil(size / 2), int(size / self.ratio))
+            start = float(torch.rand(())) if self.training else 0.5
+            edges = torch.tensor(fractional_edges(size, out, start), device=x.device)
+            last = edges[1:] - 1 + int(self.overlap)
+            width = int((last - edges[:-1]).max()) + 1
+            # Past the end of a region its last sample is taken again: the maximum is the same.
+            places = edges[:-1, None] + torch.arange(width, device=x.device)
+            places = torch.minimum(places, last[:, None]).clamp(max=size - 1)
+            picked = x.index_select(axis, places.flatten())
+            x = picked.unflatten(axis, (out, width)).amax(axis + 1)
+        return x
+
+    def extra_repr(self) -> str:
+        """Return the arguments."""
+        return f"ratio={self.ratio:.6g}, overlap={self.overlap}"
+
+
+class SpatialPyramidPool(nn.Module):
+    """The maxima of ever finer grids, one vector for samples of any size.
+
+    Shape: (N, C, *S) -> (N, C sum_l l^axes)
+
+    Args:
+        levels: cells along every axis of each grid.
+
+    Raises:
+        ValueError: a level is below 1, or has more cells than there are samples.
+
+    Source: He, Zhang, Ren, Sun 2014, Spatial Pyramid Pooling in Deep Convolutional Networks for
+        Visual Recognition, arXiv:1406.4729.
+    """
+
+    def __init__(self, levels: Sequence[int] = (1, 2, 4)) -> None:
+        super().__init__()
+        if not levels or min(levels) < 1:
+            raise ValueError(f"levels must be numbers of at least 1; got {tuple(levels)}")
+        self.levels = tuple(levels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return one vector a sample."""
+        axes = x.dim() - 2
+        if max(self.levels) > min(x.shape[2:]):
+            raise ValueError(f"levels {self.levels} must not exceed the size {tuple(x.shape[2:])}")
+        pool = (F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d)[axes - 1]
+        return torch.cat([pool(x, (level,) * axes).flatten(1) for level in self.levels], 1)
+
+    def extra_repr(self) -> str:
+        """Return the arguments."""
+        return f"levels={self.levels}"
+
+
+class GlobalPool(nn.Module):
+    """One value for each whole map; no order of positions changes it.
+
+    Shape: (N, C, *S) -> (N, C)
+
+    Args:
+        kind: "mean", "max" or "norm" (Euclidean).
+
+    Raises:
+        ValueError: the kind is unknown.
+
+    Source: Lin, Chen, Yan 2013, Network In Network, arXiv:1312.4400, section 3.2.
+    """
+
+    KINDS = ("mean", "max", "norm")
+
+    def __init__(self, kind: str = "mean") -> None:
+        super().__init__()
+        if kind not in self.KINDS:
+            raise ValueError(f"kind must be one of {', '.join(self.KINDS)}; got {kind!r}")
+        self.kind = kind
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the values."""
+        flat = x.flatten(2)
+        if self.kind == "mean":
+            return flat.mean(2)
+        return flat.amax(2) if self.kind == "max" else torch.linalg.vector_norm(flat, dim=2)
+
+    def extra_repr(self) -> str:
+        """Return the arguments."""
+        return f"kind={self.kind!r}"

@@ -1,0 +1,204 @@
+"""Where a window can stand: sizes, borders, receptive fields. Arithmetic only, no weights."""
+
+from collections.abc import Sequence
+from math import ceil
+from typing import Any, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = [
+    "BORDERS",
+    "effective_kernel",
+    "pad",
+    "padding_for",
+    "participation",
+    "shape_after",
+    "stack_receptive_field",
+]
+
+Size = TypeVar("Size", int, tuple[int, ...])
+# What may stand beyond the border, and torch's word for it.
+BORDERS = {
+    "zero": "constant",
+    "constant": "constant",
+    "mean": "constant",
+    "replicate": "replicate",
+    "reflect": "reflect",
+    "circular": "circular",
+}
+
+
+def effective_kernel(kernel: int, dilation: int = 1) -> int:
+    """Return how many samples a dilated kernel spans.
+
+    Math: d (k - 1) + 1; k = 3 spans 3, 5, 7, 9 for d = 1, 2, 3, 4, and always has 3 taps an axis
+
+    Raises:
+        ValueError: `kernel` or `dilation` is below 1.
+    """
+    if kernel < 1 or dilation < 1:
+        raise ValueError(f"kernel and dilation must be at least 1; got {kernel} and {dilation}")
+    return dilation * (kernel - 1) + 1
+
+
+def stack_receptive_field(layers: Sequence[Sequence[int]]) -> list[int]:
+    """Return the receptive field behind each layer of a stack, in samples of the input.
+
+    Math: r_l = r_(l-1) + (span_l - 1) prod_(i<l) stride_i, r_0 = 1
+
+    Args:
+        layers: (kernel, stride) or (kernel, stride, dilation) of each.
+
+    Raises:
+        ValueError: a kernel, stride or dilation is below 1.
+    """
+    fields, field, jump = [], 1, 1
+    for kernel, stride, *rest in layers:
+        if stride < 1:
+            raise ValueError(f"stride must be at least 1; got {stride}")
+        field += (effective_kernel(kernel, *rest) - 1) * jump
+        jump *= stride
+        fields.append(field)
+    return fields
+
+
+def shape_after(
+    size: Size,
+    kernel: int,
+    stride: int = 1,
+    padding: int = 0,
+    dilation: int = 1,
+    tiling: str = "floor",
+) -> Size:
+    """Return how many positions a window takes along an axis, or along each of several.
+
+    Math: (W - span + 2 P) / S + 1, rounded as `tiling` says
+
+    Args:
+        size: W, samples along the axis, or a tuple of them.
+        padding: P, samples added at either end.
+        tiling: what to do where the last window does not fit: "strict" raises, "floor" leaves the
+            rest out, "ceil" lets the last window hang over the end.
+
+    Raises:
+        ValueError: `tiling` is unknown, a number is out of range, there is no position, or the
+            tiling is strict and the windows do not fit.
+    """
+    if isinstance(size, tuple):
+        return tuple(shape_after(one, kernel, stride, padding, dilation, tiling) for one in size)
+    if tiling not in ("strict", "floor", "ceil"):
+        raise ValueError(f"tiling must be strict, floor or ceil; got {tiling!r}")
+    if stride < 1 or padding < 0:
+        raise ValueError(f"stride must be at least 1, padding 0; got {stride} and {padding}")
+    span = effective_kernel(kernel, dilation)
+    room = size - span + 2 * padding
+    if room < 0:
+        raise ValueError(
+            f"a window of {span} has no position in size {size} with padding {padding}"
+        )
+    if tiling == "strict" and room % stride:
+        raise ValueError(
+            f"size {size}, kernel {kernel}, stride {stride}, padding {padding} tile "
+            f"{room / stride + 1:g} times; wanted a whole number: change one, or take tiling floor"
+        )
+    return (ceil(room / stride) if tiling == "ceil" else room // stride) + 1
+
+
+def padding_for(kind: str, kernel: int, stride: int = 1, dilation: int = 1) -> tuple[int, int]:
+    """Return the samples to add before and after an axis.
+
+    Args:
+        kind: "valid" adds none; "same" keeps the size at stride 1 and gives ceil(W / S) where S
+            divides W; the odd sample of an even span goes after; "full" adds span - 1 at both
+            ends, so that every overlap counts; "causal" adds span - 1 before, so that no output
+            sees what comes later.
+
+    Math: same adds span - 1 in all, (K - 1) / 2 at either end for odd K; K = 1, 3, 5, 7 -> 0..3
+
+    Raises:
+        ValueError: `kind` is unknown, or a number is below 1.
+    """
+    if stride < 1:
+        raise ValueError(f"stride must be at least 1; got {stride}")
+    more = effective_kernel(kernel, dilation) - 1
+    kinds = {
+        "valid": (0, 0),
+        "same": (more // 2, more - more // 2),
+        "full": (more, more),
+        "causal": (more, 0),
+    }
+    if kind not in kinds:
+        raise ValueError(f"padding must be one of {', '.join(kinds)}; got {kind!r}")
+    return kinds[kind]
+
+
+def pad(
+    x: Tensor,
+    amounts: int | Sequence[int] | Sequence[Sequence[int]],
+    border: str = "zero",
+    value: float = 0.0,
+) -> Tensor:
+    """Add samples around each axis.
+
+    Shape: (N, C, *S) -> (N, C, *(before + S + after))
+
+    Args:
+        amounts: one number for every end, (before, after) for every axis, or one pair an axis.
+        border: "zero"; "constant", which is `value`; "mean", the mean of each map;
+            "replicate" the outermost sample; "reflect" without repeating it; "circular".
+        value: of "constant".
+
+    Raises:
+        ValueError: `border` is unknown, an amount is negative, of the wrong number, or wider than
+            the map can be reflected or wrapped.
+    """
+    if border not in BORDERS:
+        raise ValueError(f"border must be one of {', '.join(BORDERS)}; got {border!r}")
+    ends = _ends(amounts, x.dim() - 2)
+    most = {"reflect": -1, "circular": 0}.get(border)
+    for size, pair in zip(x.shape[2:], ends, strict=True):
+        if min(pair) < 0 or (most is not None and max(pair) > size + most):
+            limit = "" if most is None else f" and at most {size + most} of {size} by {border}"
+            raise ValueError(f"amounts must be at least 0{limit}; got {pair}")
+    flat = [amount for pair in reversed(ends) for amount in pair]  # torch begins at the last axis
+    if border != "mean":
+        fill = value if border == "constant" else 0.0
+        how = {"value": fill} if BORDERS[border] == "constant" else {}
+        return F.pad(x, flat, BORDERS[border], **how)
+    mean = x.flatten(2).mean(2).view(*x.shape[:2], *[1] * (x.dim() - 2))
+    return F.pad(x - mean, flat) + mean
+
+
+def _ends(amounts: int | Sequence[int] | Sequence[Sequence[int]], axes: int) -> list[list[int]]:
+    """Return (before, after) of each axis."""
+    if isinstance(amounts, int):
+        return [[amounts, amounts]] * axes
+    items: list[Any] = list(amounts)
+    if len(items) == 2 and all(isinstance(item, int) for item in items):
+        return [items] * axes
+    pairs = [list(item) for item in items if not isinstance(item, int)]
+    if len(pairs) != axes or len(items) != axes or any(len(pair) != 2 for pair in pairs):
+        raise ValueError(f"amounts must be one number, a pair, or {axes} pairs; got {amounts}")
+    return pairs
+
+
+def participation(
+    size: tuple[int, ...], kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1
+) -> Tensor:
+    """Return how many windows see each sample: the border is undervalued without padding.
+
+    Shape: -> (*size,) int64; 1 in a corner and kernel^axes inside, for stride 1 without padding
+
+    Raises:
+        ValueError: as for `shape_after`.
+    """
+    counts = torch.ones((), dtype=torch.int64)
+    for side in size:
+        positions = shape_after(side, kernel, stride, padding, dilation)
+        taps = torch.arange(kernel) * dilation - padding
+        seen = (torch.arange(positions)[:, None] * stride + taps).flatten()
+        line = torch.bincount(seen[(seen >= 0) & (seen < side)], minlength=side)
+        counts = counts[..., None] * line
+    return counts

@@ -1,0 +1,165 @@
+"""Warps: look at a picture through a moved, tilted or bent grid, differentiably."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = [
+    "SpatialTransformer",
+    "affine_grid",
+    "projective_grid",
+    "sample",
+    "thin_plate_grid",
+]
+
+# Places run from -1 to 1 between the outer edges of the first and the last sample
+# (align_corners=False of torch), x before y; so a warp does not depend on the resolution.
+_PARAMETERS = {"affine": 6, "projective": 8}
+
+
+def _places(size: tuple[int, int], like: Tensor) -> Tensor:
+    """Return the place (x, y) of every sample of an upright map: (H W, 2)."""
+    y, x = (((torch.arange(s).to(like) * 2 + 1) / s - 1) for s in size)
+    return torch.stack([x.expand(size[0], -1), y[:, None].expand(-1, size[1])], 2).flatten(0, 1)
+
+
+def affine_grid(theta: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return where each sample of the output looks.
+
+    Shape: (N, 6) -> (N, H, W, 2)
+    Math:  (x, y)_in = [[t0, t1, t2], [t3, t4, t5]] (x, y, 1)_out
+
+    Source: Jaderberg, Simonyan, Zisserman, Kavukcuoglu 2015, Spatial Transformer Networks,
+        arXiv:1506.02025, eq. 1.
+    """
+    matrix = theta.view(-1, 2, 3)
+    places = _places(size, theta)
+    return (places @ matrix[:, :, :2].mT + matrix[:, None, :, 2]).unflatten(1, size)
+
+
+def projective_grid(theta: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return where each sample of the output looks, seen in perspective.
+
+    Shape: (N, 8) -> (N, H, W, 2)
+    Math:  (x, y, w)_in = [[t0, t1, t2], [t3, t4, t5], [t6, t7, 1]] (x, y, 1)_out, divided by w.
+           A place on the horizon, |w| < 1e-6, is put far outside.
+    """
+    matrix = torch.cat([theta, torch.ones_like(theta[:, :1])], 1).view(-1, 3, 3)
+    places = _places(size, theta)
+    seen = places @ matrix[:, :, :2].mT + matrix[:, None, :, 2]
+    depth = seen[..., 2:]
+    depth = torch.where(depth.abs() < 1e-6, torch.full_like(depth, 1e-6), depth)
+    return (seen[..., :2] / depth).unflatten(1, size)
+
+
+def thin_plate_grid(moved: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return the smoothest grid that looks at `moved` from the points of a regular square grid.
+
+    Shape: (N, P, 2), P a square number of at least 4 -> (N, H, W, 2)
+    Math:  f(p) = A (p, 1) + sum_k w_k U(|p - c_k|), U(r) = r^2 log r^2, f(c_k) = moved_k,
+           sum w = sum w c = 0: of least bending energy
+
+    Raises:
+        ValueError: P is no square number of at least 4.
+
+    Source: Bookstein 1989, Principal Warps.
+    """
+    side = round(moved.shape[1] ** 0.5)
+    if side < 2 or side * side != moved.shape[1]:
+        raise ValueError(
+            f"moved must hold a square number of points, 4 at least; got {moved.shape[1]}"
+        )
+    line = torch.linspace(-1, 1, side, dtype=moved.dtype, device=moved.device)
+    centres = torch.stack([line.repeat(side), line.repeat_interleave(side)], 1)
+    count = len(centres)
+    system = moved.new_zeros(count + 3, count + 3)
+    system[:count, :count] = _bend(centres, centres)
+    system[:count, count:] = torch.cat([centres, torch.ones_like(centres[:, :1])], 1)
+    system[count:, :count] = system[:count, count:].T
+    targets = torch.cat([moved, moved.new_zeros(len(moved), 3, 2)], 1)
+    weights = torch.linalg.solve(system, targets)
+    places = _places(size, moved)
+    basis = torch.cat([_bend(places, centres), places, torch.ones_like(places[:, :1])], 1)
+    return (basis @ weights).unflatten(1, size)
+
+
+def _bend(a: Tensor, b: Tensor) -> Tensor:
+    """Return U(|a_i - b_k|) = r^2 log r^2, 0 at 0."""
+    square = (a[:, None] - b).square().sum(2)
+    return square * torch.where(square > 0, square, 1).log()
+
+
+def sample(
+    x: Tensor, grid: Tensor, border: Literal["zeros", "border", "reflection"] = "zeros"
+) -> Tensor:
+    """Read x between its samples, at the places of a grid.
+
+    Shape: (N, C, H, W), (N, H', W', 2) -> (N, C, H', W')
+    Math:  bilinear; differentiable in x and, except on the lines between samples, in the grid
+    """
+    return F.grid_sample(x, grid, "bilinear", border, align_corners=False)
+
+
+class SpatialTransformer(nn.Module):
+    """Let a network look at its input the way another, small one proposes.
+
+    Shape: (N, C, H, W) -> (N, C, *size)
+
+    Args:
+        localiser: (N, C, H, W) -> (N, features).
+        features: that it gives out.
+        kind: "affine" (6 numbers), "projective" (8), or "thin_plate" (2 for each point).
+        size: of the output; None: that of the input.
+        points: of a thin plate; a square number.
+
+    The last layer starts at zero weights and the identity, so at first nothing is warped.
+
+    Raises:
+        ValueError: the kind is unknown, or points are no square number.
+
+    Source: Jaderberg, Simonyan, Zisserman, Kavukcuoglu 2015, arXiv:1506.02025.
+    """
+
+    def __init__(
+        self,
+        localiser: nn.Module,
+        features: int,
+        kind: str = "affine",
+        size: Sequence[int] | None = None,
+        points: int = 16,
+    ) -> None:
+        super().__init__()
+        if kind not in (*_PARAMETERS, "thin_plate"):
+            raise ValueError(f"kind must be affine, projective or thin_plate; got {kind!r}")
+        side = round(points**0.5)
+        if kind == "thin_plate" and (side < 2 or side * side != points):
+            raise ValueError(f"points must be a square number of at least 4; got {points}")
+        self.localiser, self.kind = localiser, kind
+        self.size = None if size is None else (size[0], size[1])
+        line = torch.linspace(-1, 1, max(side, 2))
+        identity = {
+            "affine": torch.tensor([1.0, 0, 0, 0, 1, 0]),
+            "projective": torch.tensor([1.0, 0, 0, 0, 1, 0, 0, 0]),
+            "thin_plate": torch.stack(
+                [line.repeat(len(line)), line.repeat_interleave(len(line))], 1
+            ).flatten(),
+        }[kind]
+        self.head = nn.Linear(features, len(identity))
+        nn.init.zeros_(self.head.weight)
+        with torch.no_grad():
+            self.head.bias.copy_(identity)
+
+    def grid(self, x: Tensor) -> Tensor:
+        """Return where each sample of the output looks: (N, H', W', 2)."""
+        theta = self.head(self.localiser(x))
+        size = self.size or (x.shape[2], x.shape[3])
+        if self.kind == "thin_plate":
+            return thin_plate_grid(theta.view(len(x), -1, 2), size)
+        return (affine_grid if self.kind == "affine" else projective_grid)(theta, size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the warped input."""
+        return sample(x, self.grid(x))

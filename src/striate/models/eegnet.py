@@ -1,0 +1,75 @@
+"""EEGNet: filters in time, then across electrodes, in two thousand parameters."""
+
+import torch
+from torch import Tensor, nn
+
+from striate.spec import Spec
+
+__all__ = ["EEGNet", "eegnet"]
+
+
+class EEGNet(nn.Module):
+    """Temporal filters, one spatial pattern each, separable convolution, units.
+
+    Shape: (N, C, T) -> (N, K)
+    Math:  weights across electrodes have norms of at most 1 a filter, those of the outputs 0.25
+
+    Args:
+        spec: a series; its channels are electrodes.
+        filters: F1, in time.
+        depth: D, spatial patterns for each.
+        kernel: taps in time; half the sampling rate.
+        dropout: behind both poolings.
+    """
+
+    def __init__(self, spec: Spec, filters: int, depth: int, kernel: int, dropout: float) -> None:
+        super().__init__()
+        maps = filters * depth
+        self.temporal = nn.Sequential(
+            _around(kernel), nn.Conv2d(1, filters, (1, kernel), bias=False)
+        )
+        self.norm = nn.BatchNorm2d(filters)
+        self.spatial = nn.Conv2d(filters, maps, (spec.channels, 1), groups=filters, bias=False)
+        self.first = nn.Sequential(
+            nn.BatchNorm2d(maps), nn.ELU(), nn.AvgPool2d((1, 4)), nn.Dropout(dropout)
+        )
+        self.second = nn.Sequential(
+            _around(16), nn.Conv2d(maps, maps, (1, 16), groups=maps, bias=False),
+            nn.Conv2d(maps, maps, 1, bias=False), nn.BatchNorm2d(maps), nn.ELU(),
+            nn.AvgPool2d((1, 8)), nn.Dropout(dropout), nn.Flatten(),
+        )  # fmt: skip
+        self.head = nn.Linear(maps * (spec.size[0] // 4 // 8), len(spec.classes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits."""
+        y = self.norm(self.temporal(x[:, None]))
+        spatial = torch.renorm(self.spatial.weight, 2, 0, 1.0)
+        y = nn.functional.conv2d(y, spatial, groups=self.spatial.groups)
+        weight = torch.renorm(self.head.weight, 2, 0, 0.25)
+        return nn.functional.linear(self.second(self.first(y)), weight, self.head.bias)
+
+
+def _around(taps: int) -> nn.Module:
+    """Pad time so that `taps` keep its length; of an even number one more goes after."""
+    return nn.ZeroPad2d(((taps - 1) // 2, taps // 2, 0, 0))
+
+
+def eegnet(
+    spec: Spec, filters: int = 8, depth: int = 2, kernel: int = 64, dropout: float = 0.5
+) -> nn.Module:
+    """Build EEGNet-8,2 for signals at 128 Hz.
+
+    Shape: (N, C, T) -> (N, K)
+    Args:
+        filters: F1, in time.
+        depth: D, spatial patterns for each.
+        kernel: taps in time; half the sampling rate in Hz.
+        dropout: 0.5 within a subject, 0.25 across subjects.
+    Raises:
+        ValueError: samples are no series or shorter than 32.
+
+    Source: Lawhern, Solon, Waytowich, Gordon, Hung, Lance 2018, EEGNet, arXiv:1611.08024.
+    """
+    if spec.axes != 1 or spec.size[0] < 32:
+        raise ValueError(f"EEGNet wants series of at least 32 samples; got {spec.shape}")
+    return EEGNet(spec, filters, depth, kernel, dropout)

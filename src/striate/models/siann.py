@@ -1,0 +1,58 @@
+"""Shift-invariant nets: maps in, maps out, and no place that is special."""
+
+from math import prod
+
+from torch import nn
+
+from striate.layers import Convolution, GlobalPool
+from striate.spec import Spec
+
+__all__ = ["siann1988", "siann1991"]
+
+
+def _maps(spec: Spec, width: int, border: str) -> list[nn.Module]:
+    """Two hidden groups of shared kernels that keep the size."""
+    layers: list[nn.Module] = []
+    channels = spec.channels
+    for _ in range(2):
+        layers += [Convolution(spec.axes, channels, width, 5, padding="same", border=border)]
+        layers += [nn.Sigmoid()]
+        channels = width
+    return layers
+
+
+def siann1988(spec: Spec, width: int = 10, border: str = "zero") -> nn.Module:
+    """Build the net of 1988: shared kernels, then one layer of units over all places.
+
+    Shape: (N, C, *S) -> (N, K)
+    Args:
+        width: maps of each hidden group [reconstructed, as is the kernel of 5].
+        border: beyond the border, see `layers.pad`.
+
+    Source: Zhang 1988, Shift-invariant pattern recognition neural network and its optical
+        architecture; Zhang, Itoh, Tanida, Ichioka 1990, Applied Optics 29(32).
+    """
+    units = nn.Linear(width * prod(spec.size), len(spec.classes))
+    return nn.Sequential(*_maps(spec, width, border), nn.Flatten(), units)
+
+
+def siann1991(
+    spec: Spec, width: int = 10, border: str = "circular", maps: bool = False
+) -> nn.Module:
+    """Build the net of 1991: a map for every class, nothing fully connected.
+
+    260 + 2,510 + 251 K parameters on one channel [sizes reconstructed]. With circular borders a
+    shifted input shifts the maps by exactly as much.
+
+    Shape: (N, C, *S) -> (N, K), or (N, K, *S) with `maps`
+    Args:
+        width: maps of each hidden group.
+        border: beyond the border, see `layers.pad`.
+        maps: give the classes' maps out instead of their largest values.
+
+    Source: Zhang, Itoh, Tanida, Ichioka 1991; Zhang, Doi, Giger, Wu, Nishikawa, Schmidt 1994,
+        Medical Physics 21(4).
+    """
+    out = Convolution(spec.axes, width, len(spec.classes), 5, padding="same", border=border)
+    net = nn.Sequential(*_maps(spec, width, border), out)
+    return net if maps else net.append(GlobalPool("max"))

@@ -1,0 +1,118 @@
+"""BlurPool, MaxBlurPool, polyphase sampling: C-31, C-32, C-45, C-46, and what shifts do."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from striate.layers import (
+    AdaptivePolyphaseSampling,
+    AdaptivePolyphaseUpsampling,
+    BlurPool,
+    MaxBlurPool,
+    binomial,
+    phases,
+)
+
+STEPS = torch.tensor([[[0.0, 0, 1, 1, 0, 0, 1, 1]]])
+
+
+def test_plain_max_pooling_aliases():
+    assert F.max_pool1d(STEPS, 2).tolist() == [[[0, 1, 0, 1]]]
+    assert F.max_pool1d(STEPS.roll(1, 2), 2).tolist() == [[[1, 1, 1, 1]]]
+
+
+def test_max_blur_pooling_hardly_does():
+    pool = MaxBlurPool(2, 3, 2, "circular")
+    assert pool(STEPS).tolist() == [[[0.5, 1, 0.5, 1]]]
+    assert pool(STEPS.roll(1, 2)).tolist() == [[[0.75, 0.75, 0.75, 0.75]]]
+
+
+@pytest.mark.parametrize(
+    ("taps", "line"),
+    [(1, [1]), (2, [1, 1]), (3, [1, 2, 1]), (4, [1, 3, 3, 1]), (5, [1, 4, 6, 4, 1])],
+)
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_binomial_filters(taps, line, axes):
+    line = torch.tensor(line, dtype=torch.float64)
+    line = line / line.sum()
+    wanted = line
+    for _ in range(axes - 1):
+        wanted = wanted[..., None] * line
+    torch.testing.assert_close(binomial(taps, axes), wanted)
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+@pytest.mark.parametrize("taps", [1, 2, 3, 4, 5])
+def test_a_constant_stays_and_channels_do_not_mix(taps, axes):
+    x = torch.arange(3.0).view(1, 3, *[1] * axes).expand(1, 3, *[8] * axes)
+    y = BlurPool(taps)(x)
+    assert y.shape == (1, 3, *[4] * axes)
+    torch.testing.assert_close(y, x[(..., *[slice(0, 4)] * axes)])
+
+
+def test_blurring_at_stride_1_commutes_with_shifts():
+    x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    blur = BlurPool(3, 1, "circular")
+    torch.testing.assert_close(blur(x.roll((3, 5), (2, 3))), blur(x).roll((3, 5), (2, 3)))
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+@pytest.mark.parametrize("stride", [2, 3])
+def test_phases_hold_every_sample_once(axes, stride):
+    x = torch.arange(2 * 6**axes).view(1, 2, *[6] * axes)
+    grids = phases(x, stride)
+    assert grids.shape == (1, stride**axes, 2, *[6 // stride] * axes)
+    assert sorted(grids.flatten().tolist()) == sorted(x.flatten().tolist())
+
+
+def test_an_odd_size_is_said():
+    with pytest.raises(ValueError, match=r"multiples of stride 2; got \(8, 7\)"):
+        AdaptivePolyphaseSampling()(torch.zeros(1, 1, 8, 7))
+
+
+class Block(nn.Module):
+    """A residual block whose shortcut is sampled on the trunk's grid."""
+
+    def __init__(self, channels):
+        super().__init__()
+        how = {"padding": 1, "padding_mode": "circular"}
+        self.trunk = nn.Conv2d(channels, channels, 3, **how)
+        self.sampling = AdaptivePolyphaseSampling()
+
+    def forward(self, x):
+        y, index = self.sampling(self.trunk(x).relu())
+        return y + self.sampling(x, index)[0]
+
+
+def test_a_net_of_polyphase_sampling_and_global_pooling_ignores_every_shift():
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1, padding_mode="circular"), Block(8), Block(8),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+    ).double()  # fmt: skip
+    x = torch.randn(1, 3, 16, 16, dtype=torch.float64)
+    shifts = [x.roll((a, b), (2, 3)) for a in range(16) for b in range(16)]
+    with torch.no_grad():
+        answers = net(torch.cat(shifts))
+        assert (answers - answers[:1]).abs().max() <= 1e-10
+        plain = F.conv2d(torch.cat(shifts), torch.randn(8, 3, 3, 3).double(), stride=2, padding=1)
+        plain = plain.relu().mean((2, 3))
+    assert (plain - plain[:1]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_sampling_up_is_the_adjoint_of_sampling_down(axes):
+    x = torch.randn(4, 2, *[6] * axes, dtype=torch.float64)
+    y, index = AdaptivePolyphaseSampling()(x)
+    other = torch.randn_like(y)
+    up = AdaptivePolyphaseUpsampling()(other, index)
+    torch.testing.assert_close((y * other).sum(), (x * up).sum())
+    torch.testing.assert_close(AdaptivePolyphaseSampling()(up, index)[0], other)
+
+
+@pytest.mark.parametrize("layer", [BlurPool(3), BlurPool(4, 2, "circular"), MaxBlurPool()])
+def test_gradients(layer):
+    x = torch.randn(2, 2, 6, 6, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(layer, x)
+    assert torch.autograd.gradcheck(lambda x: AdaptivePolyphaseSampling()(x)[0], x)

@@ -1,0 +1,84 @@
+"""Cells of the cortex: C-51 and B1."""
+
+from math import pi
+
+import pytest
+import torch
+
+from striate.layers import ComplexCells, SimpleCells, from_log_polar, gabor, log_polar
+
+SIDE, WAVE = 31, 8.0
+
+
+def grating(angle, phase):
+    place = torch.arange(SIDE, dtype=torch.float64) - SIDE // 2
+    turn = torch.tensor(angle * pi / 180, dtype=torch.float64)
+    along = place[None] * turn.cos() + place[:, None] * turn.sin()
+    return torch.cos(2 * pi * along / WAVE + phase)
+
+
+def test_fields_have_no_mean_and_unit_norm():
+    for angle in (0, 30, 90):
+        for phase in (0, 90, 180, 270):
+            field = gabor(SIDE, WAVE, angle, phase)
+            assert abs(float(field.sum())) < 1e-12
+            assert float(field.norm()) == pytest.approx(1)
+    torch.testing.assert_close(gabor(SIDE, WAVE, 0, 180), -gabor(SIDE, WAVE, 0, 0))
+
+
+def responses(angle, steps=64):
+    phases = torch.arange(steps, dtype=torch.float64) * 2 * pi / steps
+    x = torch.stack([grating(angle, phase) for phase in phases])[:, None]
+    simple = SimpleCells(1, (WAVE,), SIDE).double()(x)
+    middle = SIDE // 2
+    return simple[:, 0, middle, middle], ComplexCells()(simple)[:, 0, middle, middle]
+
+
+def modulation(line):
+    spectrum = torch.fft.rfft(line)
+    return float(2 * spectrum[1].abs() / spectrum[0].abs())
+
+
+def test_a_drifting_grating_tells_simple_from_complex():
+    simple, whole = responses(0)
+    assert modulation(simple) == pytest.approx(pi / 2, abs=0.01)
+    assert modulation(whole) <= 1e-6
+    assert float(whole.std() / whole.mean()) < 1e-3
+
+
+def test_orientation_is_tuned():
+    energies = [float(responses(angle)[1].mean()) for angle in (0, 10, 20, 90)]
+    assert energies[0] > energies[1] > energies[2] > energies[3]
+    assert (energies[3] / energies[0]) ** 2 <= 0.01
+
+
+def test_a_uniform_field_moves_nothing():
+    simple = SimpleCells(4, (WAVE,), SIDE).double()(torch.ones(1, 1, 61, 61).double())
+    assert simple[..., 30, 30].abs().max() < 1e-12
+
+
+def test_an_edge_can_hide_from_a_simple_cell_but_not_from_a_complex_one():
+    x = torch.zeros(13, 1, SIDE, SIDE, dtype=torch.float64)
+    for k, shift in enumerate(range(-6, 7)):
+        x[k, :, :, SIDE // 2 + shift :] = 1
+    simple = SimpleCells(1, (WAVE,), SIDE).double()(x)
+    middle = SIDE // 2
+    assert (simple[:, 0, middle, middle] <= 1e-12).any()
+    whole = ComplexCells()(simple)[:, 0, middle, middle]
+    assert float(whole.min() / whole.max()) > 0.2
+
+
+def test_the_retina_is_mapped_and_back():
+    z = torch.complex(torch.rand(100).double() * 40, torch.randn(100).double() * 20)
+    assert (from_log_polar(log_polar(z, 0.5), 0.5) - z).abs().max() < 1e-9
+    step = 1e-4
+    sizes = [float(abs(log_polar(z + step, 0.5) - log_polar(z, 0.5))) for z in
+             (torch.tensor(r, dtype=torch.complex128) for r in (1.0, 10.0, 100.0))]  # fmt: skip
+    assert sizes[0] > sizes[1] > sizes[2]
+
+
+def test_impossible_cells_are_said():
+    with pytest.raises(ValueError, match="taps must be odd and wavelength above 0"):
+        gabor(4, 8.0, 0)
+    with pytest.raises(ValueError, match="simple must have 4 phases a cell; got 3 maps"):
+        ComplexCells()(torch.zeros(1, 3, 4, 4))

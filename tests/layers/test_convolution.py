@@ -1,0 +1,197 @@
+"""Convolution: C-26, C-28, C-41 to C-43, tables, untied biases, and that all ways agree."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from striate.layers import (
+    Convolution,
+    col2im,
+    convolve,
+    fft_convolve,
+    im2col,
+)
+
+SIZE = (9, 8, 7)
+LENET = [*[[(i + k) % 6 for k in range(3)] for i in range(6)],
+         *[[(i + k) % 6 for k in range(4)] for i in range(6)],
+         [0, 1, 3, 4], [1, 2, 4, 5], [0, 2, 3, 5], [0, 1, 2, 3, 4, 5]]  # fmt: skip
+
+
+def case(axes, kernel=3, channels=2, out=3):
+    x = torch.randn(2, channels, *SIZE[:axes], dtype=torch.float64)
+    return x, torch.randn(out, channels, *[kernel] * axes, dtype=torch.float64)
+
+
+def test_correlation_is_the_sum_over_the_patch():
+    x, w = case(2)
+    y = convolve(x, w)
+    for i, j in ((0, 0), (3, 4), (6, 5)):
+        wanted = (w[1] * x[0, :, i : i + 3, j : j + 3]).sum()
+        torch.testing.assert_close(y[0, 1, i, j], wanted)
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_true_convolution_is_correlation_with_the_kernel_turned(axes):
+    x, w = case(axes)
+    turned = w.flip(list(range(2, 2 + axes)))
+    assert torch.equal(convolve(x, w, flip=True), convolve(x, turned))
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    axes=st.integers(1, 3),
+    kernel=st.integers(1, 4),
+    stride=st.integers(1, 3),
+    dilation=st.integers(1, 2),
+)
+def test_matrix_product_and_its_adjoint(axes, kernel, stride, dilation):
+    x, w = case(axes, kernel)
+    taps = [kernel] * axes
+    columns = im2col(x, taps, stride, dilation)
+    direct = convolve(x, w, stride=stride, dilation=dilation)
+    torch.testing.assert_close(
+        (w.flatten(1) @ columns).view(direct.shape), direct, atol=1e-12, rtol=1e-12
+    )
+    other = torch.randn_like(columns)
+    back = col2im(other, x.shape[2:], taps, stride, dilation)
+    torch.testing.assert_close((columns * other).sum(), (x * back).sum(), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_fourier_gives_the_same(axes):
+    x, w = case(axes, 4)
+    b = torch.randn(3, dtype=torch.float64)
+    torch.testing.assert_close(fft_convolve(x, w, b), convolve(x, w, b))
+
+
+def test_transposed_convolution_is_the_adjoint():
+    x, w = case(2)
+    y = torch.randn_like(convolve(x, w))
+    back = F.conv_transpose2d(y, w)
+    torch.testing.assert_close((convolve(x, w) * y).sum(), (x * back).sum(), rtol=1e-10, atol=0)
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+@pytest.mark.parametrize("tiling", ["floor", "ceil"])
+@settings(deadline=None, max_examples=15)
+@given(
+    kernel=st.integers(1, 4),
+    stride=st.integers(1, 3),
+    padding=st.sampled_from(["valid", "same", "full", "causal", 1, (0, 2)]),
+)
+def test_predicted_shape_equals_executed_shape(axes, tiling, kernel, stride, padding):
+    layer = Convolution(axes, 2, 4, kernel, stride=stride, padding=padding, tiling=tiling)
+    y = layer(torch.randn(2, 2, *SIZE[:axes]))
+    assert y.shape == (2, 4, *layer.shape_of(SIZE[:axes]))
+
+
+def test_same_keeps_full_widens_and_strict_refuses():
+    x = torch.randn(1, 1, 28, 28)
+    assert Convolution(2, 1, 1, 3, padding="same")(x).shape[2:] == (28, 28)
+    assert Convolution(2, 1, 1, 4, padding="same")(x).shape[2:] == (28, 28)
+    assert Convolution(2, 1, 1, 3, padding="full")(x).shape[2:] == (30, 30)
+    with pytest.raises(ValueError, match="wanted a whole number"):
+        Convolution(2, 1, 1, 3, stride=2, tiling="strict")(x)
+
+
+def test_circular_convolution_commutes_with_every_shift():
+    layer = Convolution(2, 3, 4, 3, padding="same", border="circular").double()
+    x = torch.randn(1, 3, 8, 8, dtype=torch.float64)
+    for shift in ((1, 0), (3, 5), (7, 7)):
+        moved = layer(x.roll(shift, (2, 3)))
+        assert (moved - layer(x).roll(shift, (2, 3))).abs().max() <= 1e-12
+
+
+def test_zero_border_breaks_it_only_near_the_border():
+    layer = Convolution(2, 1, 1, 3, padding="same", bias="none")
+    x = torch.randn(1, 1, 16, 16)
+    wrong = (layer(x.roll(1, 3)) - layer(x).roll(1, 3)).abs().amax((0, 1, 2)) > 1e-6
+    assert wrong.nonzero().flatten().tolist() == [0, 1, 15]
+
+
+def test_stride_2_commutes_with_even_shifts_alone():
+    layer = Convolution(1, 1, 1, 3, stride=2, padding=(1, 0), border="circular").double()
+    x = torch.randn(1, 1, 16, dtype=torch.float64)
+    torch.testing.assert_close(layer(x.roll(2, 2)), layer(x).roll(1, 2))
+    assert (layer(x.roll(1, 2)) - layer(x)).abs().max() > 1e-2
+
+
+def test_causal_convolution_does_not_see_the_future():
+    layer = Convolution(1, 1, 1, 3, dilation=2, padding="causal")
+    x = torch.randn(1, 1, 12, requires_grad=True)
+    layer(x)[0, 0, 5].backward()
+    assert (x.grad[0, 0, 6:] == 0).all()
+    assert (x.grad[0, 0, [1, 3, 5]] != 0).all()
+
+
+def test_untied_biases_of_the_1989_net():
+    layer = Convolution(
+        2,
+        1,
+        12,
+        5,
+        stride=2,
+        padding=2,
+        border="constant",
+        value=-1.0,
+        bias="untied",
+        size=(16, 16),
+    )
+    assert sum(p.numel() for p in layer.parameters()) == 1068
+    assert layer(torch.zeros(1, 1, 16, 16)).shape == (1, 12, 8, 8)
+    with pytest.raises(ValueError, match="untied bias needs the size"):
+        Convolution(2, 1, 12, 5, bias="untied")
+
+
+def test_the_table_of_lenet_5():
+    layer = Convolution(2, 6, 16, 5, table=LENET)
+    assert sum(p.numel() for p in layer.parameters()) == 1516
+    x = torch.randn(2, 6, 14, 14)
+    y = layer(x)
+    assert y.shape == (2, 16, 10, 10)
+    changed = x.clone()
+    changed[:, 3] += 1
+    seen = ((layer(changed) - y).abs().amax((0, 2, 3)) > 0).tolist()
+    assert seen == [3 in row for row in LENET]
+
+
+def test_a_full_table_is_a_plain_convolution():
+    torch.manual_seed(0)
+    full = Convolution(2, 3, 4, 3, table=[range(3)] * 4)
+    torch.manual_seed(0)
+    plain = Convolution(2, 3, 4, 3)
+    x = torch.randn(2, 3, 6, 6)
+    assert torch.equal(full(x), plain(x))
+
+
+@pytest.mark.parametrize("table", [[[0, 0]], [[2]], [[]], [[-1]], [[0], [1]]])
+def test_impossible_tables_are_said(table):
+    with pytest.raises(ValueError, match="must name different maps of 0 to 1 for each of 1 maps"):
+        Convolution(2, 2, 1, 3, table=table)
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ({"groups": 2}, "groups must divide"),
+        ({"bias": "some"}, "bias must be one of shared, untied, none"),
+        ({"padding": "half"}, "padding must be one of valid"),
+        ({"padding": [1, 2, 3]}, "padding must be a word"),
+        ({"kernel": (3,)}, "one number an axis"),
+    ],
+)
+def test_impossible_choices_are_said(how, said):
+    with pytest.raises(ValueError, match=said):
+        Convolution(**{"axes": 2, "channels": 3, "out": 4, "kernel": 3, **how})
+
+
+def test_gradients():
+    layer = Convolution(2, 2, 4, 3, stride=2, padding=1, border="mean", groups=2, flip=True)
+    x = torch.randn(2, 2, 5, 6, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(layer.double(), x)
+    table = Convolution(1, 2, 2, 2, table=[[0], [0, 1]]).double()
+    line = torch.randn(2, 2, 5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(table, line)

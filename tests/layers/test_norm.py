@@ -1,0 +1,55 @@
+"""Local response and local contrast: C-35, torch as the oracle, what they are blind to."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from striate.layers import LocalContrastNorm, LocalResponseNorm
+
+
+def test_response_of_channels_1_to_6():
+    x = torch.arange(1.0, 7).view(1, 6, 1, 1)
+    wanted = [0.594292, 1.187871, 1.780140, 2.370419, 2.963466, 3.557354]
+    torch.testing.assert_close(
+        LocalResponseNorm()(x).flatten(), torch.tensor(wanted), atol=1e-6, rtol=0
+    )
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 9])
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_response_is_torchs_with_alpha_times_n(n, axes):
+    x = torch.randn(2, 7, *[4] * axes, dtype=torch.float64)
+    wanted = F.local_response_norm(x, n, alpha=n * 0.1, beta=0.6, k=1.5)
+    torch.testing.assert_close(LocalResponseNorm(n, 1.5, 0.1, 0.6)(x), wanted)
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_contrast_does_not_see_brightness_or_scale(axes):
+    x = torch.randn(2, 3, *[12] * axes, dtype=torch.float64)
+    norm = LocalContrastNorm(5, 1.0)
+    torch.testing.assert_close(norm(7 * x + 3), norm(x))
+    plain = LocalContrastNorm(5, 1.0, divide=False)
+    torch.testing.assert_close(plain(x + 3), plain(x))
+    assert plain(torch.ones_like(x)).abs().max() < 1e-12
+    assert norm(torch.ones_like(x)).isfinite().all()
+
+
+def test_where_contrast_is_low_it_is_not_blown_up():
+    x = torch.zeros(1, 1, 20, 20, dtype=torch.float64)
+    x[..., 10:] = torch.randn(20, 10)
+    x[..., :10] = 1e-3 * torch.randn(20, 10)
+    assert LocalContrastNorm(5, 1.0)(x)[..., :7].abs().max() < 0.1
+
+
+@pytest.mark.parametrize("layer", [LocalResponseNorm(3), LocalContrastNorm(3, 1.0)])
+def test_gradients(layer):
+    x = torch.randn(2, 4, 5, 5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(layer, x)
+
+
+@pytest.mark.parametrize("how", [{"taps": 4}, {"taps": 0}, {"sigma": 0.0}])
+def test_impossible_neighbourhoods_are_said(how):
+    with pytest.raises(ValueError, match="taps must be odd and sigma above 0"):
+        LocalContrastNorm(**how)(torch.zeros(1, 1, 4, 4))
+    with pytest.raises(ValueError, match="n must be at least 1; got 0"):
+        LocalResponseNorm(0)(torch.zeros(1, 1, 4, 4))

@@ -1,0 +1,130 @@
+"""Pooling of every kind: C-29, torch as the oracle, laws of chance."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from striate.layers import (
+    FractionalMaxPool,
+    GlobalPool,
+    LpPool,
+    SpatialPyramidPool,
+    StochasticPool,
+)
+from striate.layers.pooling import fractional_edges
+
+SQUARE = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
+
+
+def test_norm_of_1_2_3_4():
+    assert LpPool(2, 2)(SQUARE).item() == pytest.approx(5.477226, abs=1e-6)
+    assert LpPool(1, 2)(SQUARE).item() == 10
+    assert LpPool(float("inf"), 2)(SQUARE).item() == 4
+
+
+@pytest.mark.parametrize("axes", [1, 2])
+@pytest.mark.parametrize(("kernel", "stride"), [(2, 2), (3, 2), (3, 1)])
+def test_norms_are_torchs(axes, kernel, stride):
+    x = torch.rand(2, 3, *[8] * axes, dtype=torch.float64) + 0.1
+    wanted = (F.lp_pool1d, F.lp_pool2d)[axes - 1](x, 3.0, kernel, stride)
+    torch.testing.assert_close(LpPool(3, kernel, stride)(x), wanted)
+
+
+def test_norms_of_three_axes_and_at_zero():
+    x = torch.zeros(1, 1, 4, 4, 4, requires_grad=True)
+    y = LpPool(2, 2)(x)
+    y.sum().backward()
+    assert y.shape == (1, 1, 2, 2, 2)
+    assert (x.grad == 0).all()
+
+
+def test_chance_is_in_proportion_and_its_mean_is_the_expectation():
+    torch.manual_seed(0)
+    x = torch.tensor([[[1.0, 3.0, -5.0, 4.0]]]).repeat(20_000, 1, 1)
+    pool = StochasticPool(4)
+    drawn = pool(x)
+    shares = [(drawn == value).float().mean().item() for value in (1, 3, 4)]
+    assert shares == pytest.approx([1 / 8, 3 / 8, 4 / 8], abs=0.02)
+    assert pool.eval()(x)[0].item() == pytest.approx((1 + 9 + 16) / 8)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_window_without_a_positive_value_gives_0(training):
+    x = -torch.ones(1, 1, 4, 4)
+    assert (StochasticPool(2).train(training)(x) == 0).all()
+
+
+@pytest.mark.parametrize("size", [2, 5, 8, 25])
+def test_fractional_regions_cover_everything_once(size):
+    for out in range((size + 1) // 2, size + 1):
+        for start in (0.0, 0.3, 0.99):
+            edges = fractional_edges(size, out, start)
+            widths = {b - a for a, b in pairwise(edges)}
+            assert edges[0] == 0
+            assert edges[-1] == size
+            assert widths <= {1, 2}
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+@pytest.mark.parametrize("overlap", [False, True])
+def test_fractional_pooling_shrinks_by_its_ratio(axes, overlap):
+    x = torch.randn(2, 3, *[25] * axes)
+    pool = FractionalMaxPool(2**0.5, overlap=overlap)
+    y = pool(x)
+    assert y.shape == (2, 3, *[17] * axes)
+    assert torch.isin(y, x).all()
+    assert torch.equal(y.amax(), x.amax())
+    assert torch.equal(pool.eval()(x), pool(x))
+
+
+def test_ratio_2_is_plain_pooling():
+    x = torch.randn(2, 3, 8, 8)
+    assert torch.equal(FractionalMaxPool(2.0)(x), F.max_pool2d(x, 2))
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_a_pyramid_has_one_length_for_every_size(axes):
+    pool = SpatialPyramidPool((1, 2, 4))
+    lengths = {pool(torch.randn(2, 3, *[size] * axes)).shape for size in (4, 7, 13)}
+    assert lengths == {(2, 3 * (1 + 2**axes + 4**axes))}
+    with pytest.raises(ValueError, match=r"must not exceed the size \(3"):
+        pool(torch.randn(2, 3, *[3] * axes))
+
+
+@pytest.mark.parametrize("kind", GlobalPool.KINDS)
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_global_pooling_forgets_places(kind, axes):
+    x = torch.randn(2, 3, *[4] * axes, dtype=torch.float64)
+    order = torch.randperm(4**axes)
+    mixed = x.flatten(2)[:, :, order].view_as(x)
+    pool = GlobalPool(kind)
+    assert pool(x).shape == (2, 3)
+    torch.testing.assert_close(pool(mixed), pool(x))
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: LpPool(0.5, 2), "p and kernel must be at least 1"),
+        (lambda: StochasticPool(0), "kernel must be at least 1"),
+        (lambda: FractionalMaxPool(2.5), "ratio must lie in 1 to 2; got 2.5"),
+        (lambda: SpatialPyramidPool(()), "levels must be numbers"),
+        (lambda: GlobalPool("sum"), "kind must be one of mean, max, norm"),
+        (lambda: LpPool(2, 3)(SQUARE), "a window of 3 has no position in size 2"),
+    ],
+)
+def test_impossible_choices_are_said(make, said):
+    with pytest.raises(ValueError, match=said):
+        make()
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [LpPool(2, 2), StochasticPool(2).eval(), FractionalMaxPool().eval(), SpatialPyramidPool((1, 2)),
+     GlobalPool("norm")],
+)  # fmt: skip
+def test_gradients(layer):
+    x = torch.rand(2, 2, 6, 6, dtype=torch.float64) + 0.1
+    assert torch.autograd.gradcheck(layer, x.requires_grad_())

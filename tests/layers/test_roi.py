@@ -1,0 +1,103 @@
+"""Regions of interest: C-30, torchvision as the oracle where it is installed, the laws."""
+
+import pytest
+import torch
+
+from striate.layers import RoIAlign, RoIPool, roi_align, roi_pool
+
+FIGURE = torch.tensor(
+    [
+        [0.88, 0.44, 0.14, 0.16, 0.37, 0.77, 0.96, 0.27],
+        [0.19, 0.45, 0.57, 0.16, 0.63, 0.29, 0.71, 0.70],
+        [0.66, 0.26, 0.82, 0.64, 0.54, 0.73, 0.59, 0.26],
+        [0.85, 0.34, 0.76, 0.84, 0.29, 0.75, 0.62, 0.25],
+        [0.32, 0.74, 0.21, 0.39, 0.34, 0.03, 0.33, 0.48],
+        [0.20, 0.14, 0.16, 0.13, 0.73, 0.65, 0.96, 0.32],
+        [0.19, 0.69, 0.09, 0.86, 0.88, 0.07, 0.01, 0.48],
+        [0.83, 0.24, 0.97, 0.04, 0.24, 0.35, 0.50, 0.91],
+    ]
+)[None, None]
+BOX = torch.tensor([[0.0, 0, 3, 6, 7]])
+
+
+@pytest.mark.parametrize(
+    ("convention", "wanted"),
+    [("disjoint", [[0.85, 0.84], [0.97, 0.96]]), ("overlap", [[0.85, 0.96], [0.97, 0.96]])],
+)
+def test_both_conventions_of_the_figure(convention, wanted):
+    found = RoIPool((2, 2), convention=convention)(FIGURE, BOX)
+    torch.testing.assert_close(found, torch.tensor([[wanted]]))
+
+
+def boxes_in(generator, count, samples, width, height):
+    x = torch.sort(torch.randint(width, (count, 2), generator=generator), 1)[0]
+    y = torch.sort(torch.randint(height, (count, 2), generator=generator), 1)[0]
+    sample = torch.randint(samples, (count, 1), generator=generator)
+    return torch.cat([sample, x[:, :1], y[:, :1], x[:, 1:], y[:, 1:]], 1).float()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_overlapping_bins_equal_torchvision(seed):
+    ops = pytest.importorskip("torchvision.ops")
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(3, 2, 14, 17, generator=generator)
+    boxes = boxes_in(generator, 20, 3, 17, 14)
+    for scale in (1.0, 0.5):
+        pictured = torch.cat([boxes[:, :1], boxes[:, 1:] / scale], 1)
+        wanted = ops.roi_pool(x, pictured, (3, 4), scale)
+        torch.testing.assert_close(roi_pool(x, pictured, (3, 4), scale), wanted)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_align_equals_torchvision(seed):
+    ops = pytest.importorskip("torchvision.ops")
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(3, 2, 14, 17, generator=generator)
+    low = torch.rand(20, 2, generator=generator) * torch.tensor([12.0, 9.0])
+    high = low + 0.5 + torch.rand(20, 2, generator=generator) * 4
+    sample = torch.randint(3, (20, 1), generator=generator).float()
+    boxes = torch.cat([sample, low, high], 1)
+    wanted = ops.roi_align(x, boxes, (3, 4), 1.0, 2, aligned=True)
+    torch.testing.assert_close(roi_align(x, boxes, (3, 4)), wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_the_gradient_reaches_the_largest_alone():
+    x = FIGURE.double().requires_grad_()
+    roi_pool(x, BOX, (2, 2), convention="disjoint").sum().backward()
+    assert x.grad.sum() == 4
+    assert (x.grad[0, 0] > 0).sum() == 4
+    assert x.grad[0, 0, 7, 2] == 1
+
+
+def test_gradients():
+    x = torch.randn(1, 2, 7, 8, dtype=torch.float64, requires_grad=True)
+    boxes = torch.tensor([[0, 1.0, 2, 6, 6]], dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda x: roi_pool(x, boxes, (2, 3)), x)
+    assert torch.autograd.gradcheck(lambda x: roi_align(x, boxes, (2, 3)), x)
+
+
+@pytest.mark.parametrize(
+    ("box", "said"),
+    [
+        ([0, 0, 0, 9, 3], "must lie inside the map of 8 x 8"),
+        ([0, -1, 0, 3, 3], "must lie inside"),
+        ([0, 5, 0, 3, 3], "must lie inside"),
+        ([1, 0, 0, 3, 3], "must name samples 0 to 0"),
+    ],
+)
+def test_boxes_outside_are_said(box, said):
+    for layer in (RoIPool((2, 2)), RoIAlign((2, 2))):
+        with pytest.raises(ValueError, match=said):
+            layer(FIGURE, torch.tensor([box]).float())
+
+
+def test_too_few_samples_for_disjoint_bins_are_said():
+    with pytest.raises(ValueError, match="2 samples cannot be cut into 3 disjoint bins"):
+        roi_pool(FIGURE, torch.tensor([[0.0, 0, 0, 1, 7]]), (2, 3), convention="disjoint")
+    with pytest.raises(ValueError, match="convention must be one of overlap, disjoint"):
+        roi_pool(FIGURE, BOX, (2, 2), convention="caffe")
+
+
+def test_no_boxes_give_no_regions():
+    assert roi_pool(FIGURE, torch.zeros(0, 5), (2, 3)).shape == (0, 1, 2, 3)
+    assert roi_align(FIGURE, torch.zeros(0, 5), (2, 3)).shape == (0, 1, 2, 3)

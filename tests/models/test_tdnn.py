@@ -1,0 +1,37 @@
+import pytest
+import torch
+
+from striate.models import build
+from striate.spec import Spec
+
+SPEC = Spec(channels=16, size=(15,), classes=("b", "d", "g"))
+
+
+@pytest.mark.parametrize("name", ["tdnn", "tdnn2d"])
+def test_any_length_is_heard(name):
+    net = build(name, SPEC)
+    assert net(torch.randn(2, 16, 40)).shape == (2, 3)
+
+
+def test_a_sound_may_come_at_any_time():
+    net = build("tdnn", SPEC).double()
+    x = torch.zeros(1, 16, 40, dtype=torch.float64)
+    x[..., 12:20] = torch.randn(16, 8)
+    for shift in (-3, 2, 9):
+        torch.testing.assert_close(net(x.roll(shift, 2)), net(x), rtol=0, atol=1e-9)
+
+
+def test_shared_frequency_hears_moved_bands():
+    torch.manual_seed(0)
+    x = torch.zeros(1, 32, 15, dtype=torch.float64)
+    x[:, 14:18, 5:10] = torch.randn(4, 5)
+    spec = Spec(channels=32, size=(15,), classes=("b", "d", "g"))
+    net = build("tdnn2d", spec, invariant=True).double()
+    moved = (net(x.roll(1, 1)) - net(x)).abs().max()
+    assert moved < 1e-9
+
+
+@pytest.mark.parametrize("name", ["tdnn", "tdnn2d"])
+def test_pictures_are_refused(name):
+    with pytest.raises(Exception, match="wants series"):
+        build(name, Spec(channels=1, size=(28, 28), classes=("a", "b")))
