@@ -16,6 +16,25 @@ def test_the_new_takes_the_place_of_the_old(tmp_path, settle):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_what_a_killed_writer_left_is_taken_over(tmp_path):
+    path = tmp_path / "a.txt"
+    (tmp_path / ".a.txt.part").write_text("half of something that was longer")
+    with replacing(path) as file:
+        file.write("new")
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_writers_at_once_do_not_meet(tmp_path):
+    path = tmp_path / "a.txt"
+    with replacing(path, shared=True) as first:
+        with replacing(path, shared=True) as second:
+            second.write("second")
+        first.write("first")
+    assert path.read_text() == "first"
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_the_old_stays_where_writing_fails(tmp_path):
     path = tmp_path / "a.bin"
     path.write_bytes(b"old")

@@ -11,7 +11,9 @@ __all__ = ["replacing"]
 
 
 @contextmanager
-def replacing(path: Path, mode: str = "w", *, settle: bool = False, **how: Any) -> Iterator[Any]:
+def replacing(
+    path: Path, mode: str = "w", *, settle: bool = False, shared: bool = False, **how: Any
+) -> Iterator[Any]:
     """Yield an open file beside `path` that takes its place in one instant once it is written.
 
     Whatever goes wrong, what stood at `path` before is still there and still whole.
@@ -20,12 +22,14 @@ def replacing(path: Path, mode: str = "w", *, settle: bool = False, **how: Any) 
         path: to write; text is UTF-8.
         mode: "w" or "wb".
         settle: wait until the disk has it: then even a power cut leaves the old or the new.
+        shared: several processes may write it at once, each beside the others; where one is killed
+            its part stays. Else there is one part, and the next writer takes it over.
         how: further arguments of `open`.
 
     Raises:
         OSError: it cannot be written; nothing is left behind.
     """
-    part = path.with_name(f".{path.name}-{uuid4().hex}.part")
+    part = path.with_name(f".{path.name}{f'-{uuid4().hex}' * shared}.part")
     if "b" not in mode:
         how = {"encoding": "utf-8", **how}
     try:

@@ -158,7 +158,7 @@ def _read(index: Path) -> dict[str, list[Any]]:
 def _write(index: Path, entries: dict[str, list[Any]]) -> None:
     try:
         index.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(index) as file:
+        with replacing(index, shared=True) as file:
             file.write(json.dumps(entries))
     except OSError as error:
         logger.debug("the index %s is not written (%s): files are read again", index, error)
