@@ -139,6 +139,8 @@ def test_output_on_a_full_disk_is_said(words):
         ("train --set model.wdth=8", r"'fastnet' has no option 'wdth'; did you mean 'width'\?"),
         ("train --set model.depth=0", r"'fastnet' cannot be built so: .*depth.*at least 1; got"),
         ("train --augment flipp", r"no augmentation is called 'flipp'; did you mean 'flip'\?"),
+        ("train --model unet", r"'unet' answers \(10, 8, 8\) a sample; .*take another --model"),
+        ("train --model tdnn", r"'tdnn' cannot be built so: a TDNN wants series"),
         ("train --device gpu", r"--device must be one of this machine: auto, cpu.*got 'gpu'"),
         ("train --resume none", r"wanted the folder of a run.*none holds no recipe\.toml"),
         ("evaluate none digits", r"no bundle at none; wanted the folder or \.zip that training"),

@@ -68,15 +68,28 @@ def check_recipe(recipe: Recipe, spec: Spec | None = None) -> None:
         spec: what a sample is; without one, the network is asked for its published input.
 
     Raises:
-        RecipeError: a network, an option of it, an augmentation or a device is unknown, or the
-            samples are too small for the network.
+        RecipeError: a network, an option of it, an augmentation or a device is unknown, the
+            samples are too small for the network, or it answers maps instead of classes.
     """
     if recipe.augment != "auto":
         Augment.parse(recipe.augment)
     device = pick_device(recipe.device)
     with torch.random.fork_rng(devices=[]):
-        build(recipe.model, spec, **recipe.model_options)
+        net = build(recipe.model, spec, **recipe.model_options)
+    if spec:
+        _refuse_maps(net, recipe.model, spec)
     autocast_type(recipe.precision, device, spec.values if spec else 0)
+
+
+def _refuse_maps(net: nn.Module, name: str, spec: Spec) -> None:
+    """Refuse a network that does not give each sample one number a class."""
+    with torch.no_grad():
+        answer = net.eval()(torch.zeros(1, *spec.shape))
+    if answer.shape != (1, len(spec.classes)):
+        raise RecipeError(
+            f"network {name!r} answers {tuple(answer.shape[1:])} a sample; training on classes "
+            f"wants one number for each of {len(spec.classes)}: take another --model"
+        )
 
 
 def train(

@@ -41,3 +41,13 @@ def test_gradient():
     assert torch.autograd.gradcheck(loss, x)
     ours = cross_entropy(0.1)(nn.Identity(), X.float(), shares.float())
     assert ours.item() == pytest.approx(loss(X).item(), rel=1e-5)
+
+
+def test_auxiliary_classifiers_count_three_tenths():
+    class Helped(nn.Module):
+        def forward(self, x):
+            return [x, 2 * x, -x]
+
+    loss = cross_entropy(0.1)
+    alone = [loss(nn.Identity(), x, Y) for x in (X, 2 * X, -X)]
+    assert torch.allclose(loss(Helped(), X, Y), alone[0] + 0.3 * (alone[1] + alone[2]))

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 __all__ = ["Loss", "cross_entropy"]
 
+HELP = 0.3  # weight of an auxiliary classifier (Szegedy et al. 2014, arXiv:1409.4842, section 5)
+
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 
@@ -19,7 +21,8 @@ def cross_entropy(smoothing: float = 0.0, autocast: torch.dtype | None = None) -
 
     Shape: x (N, C, *S), y (N,) or (N, K) -> ()
     Math:  L = -1/N sum_n sum_k w_nk log p_nk,
-           w_n = (1 - smoothing) y_n + smoothing / K |y_n|, p = softmax(logits)
+           w_n = (1 - smoothing) y_n + smoothing / K |y_n|, p = softmax(logits);
+           where a network gives a list, + 0.3 L of each auxiliary classifier behind the first
 
     Args:
         smoothing: share of each sample's weight spread over all classes, 0 to 1.
@@ -30,7 +33,14 @@ def cross_entropy(smoothing: float = 0.0, autocast: torch.dtype | None = None) -
 
     def loss(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         with torch.autocast(x.device.type, autocast, enabled=autocast is not None):
-            logits = model(x)
+            answer = model(x)
+        first, *helpers = answer if isinstance(answer, list) else [answer]
+        total = one(first, y)
+        for logits in helpers:
+            total = total + HELP * one(logits, y)
+        return total
+
+    def one(logits: Tensor, y: Tensor) -> Tensor:
         if autocast is not None:
             logits = logits.float()
         if y.dim() == 1:
