@@ -1,7 +1,10 @@
+from types import SimpleNamespace
+
 import numpy as np
 
+from striate.data.samples import Fault
 from striate.models import build
-from striate.summary import Answers, first_filters
+from striate.summary import Answers, _warnings, first_filters
 
 ANSWERS = Answers(
     np.array([4, 7, 9]),
@@ -30,3 +33,17 @@ def test_per_class_rows():
 def test_first_filters_are_the_first_convolutions():
     net = build("lenet5")
     assert np.array_equal(first_filters(net), net[0][0].weight.detach().numpy())
+
+
+def test_a_warning_of_no_single_file_names_none():
+    faults = (Fault("duplicate", "a.png", "is b.png"), Fault("unreadable", "c.png", "empty"))
+    audit = SimpleNamespace(faults=faults, warnings=(Fault("mixed-sizes", "", "3 sizes"),))
+    said = _warnings(SimpleNamespace(audit=audit))
+    assert said == ["duplicate: a.png: is b.png", "mixed-sizes: 3 sizes"]
+
+
+def test_of_many_warnings_the_first_are_said_and_the_rest_counted():
+    audit = SimpleNamespace(faults=[Fault("duplicate", "a", "b")] * 25, warnings=())
+    said = _warnings(SimpleNamespace(audit=audit))
+    assert len(said) == 21
+    assert said[-1] == "5 more; `striate check` names them all"

@@ -121,7 +121,8 @@ def _warnings(material: Material) -> list[str]:
     """What the audit found, the faults first, one sentence each; bounded for the page."""
     found = [*material.audit.faults, *material.audit.warnings]
     found = [fault for fault in found if fault.kind not in ("unreadable", "skipped", "note")]
-    said = [f"{fault.kind}: {fault.path}: {fault.detail}" for fault in found[:20]]
+    parts = [[fault.kind, fault.path, fault.detail] for fault in found[:20]]
+    said = [": ".join(filter(None, words)) for words in parts]  # some are of no single file
     if len(found) > 20:
         said.append(f"{len(found) - 20} more; `striate check` names them all")
     return said
