@@ -179,7 +179,7 @@ def test_impossible_tables_are_said(table):
         ({"groups": 2}, "groups must divide"),
         ({"bias": "some"}, "bias must be one of shared, untied, none"),
         ({"padding": "half"}, "padding must be one of valid"),
-        ({"padding": [1, 2, 3]}, "padding must be a word"),
+        ({"padding": [1, 2, 3]}, "one number, a pair, or 2 pairs"),
         ({"kernel": (3,)}, "one number an axis"),
     ],
 )

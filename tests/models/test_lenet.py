@@ -1,7 +1,7 @@
 import torch
 
 from striate.models import build
-from striate.models.lenet import Subsampling, codes
+from striate.models.lenet import C3, Subsampling, codes
 
 
 def test_the_layers_have_the_sizes_of_figure_2():
@@ -60,3 +60,11 @@ def test_subsampling_is_a_sum_with_one_coefficient_and_bias_a_map():
         layer.coefficient[1], layer.bias[1] = 2.0, 5.0
     x = torch.randn(1, 3, 4, 4)
     torch.testing.assert_close(layer(x)[0, 1, 0, 0], 2 * x[0, 1, :2, :2].sum() + 5)
+
+
+def test_weights_are_drawn_by_the_inputs_of_their_own_map():
+    c3 = build("lenet5_1998")[0][4]
+    for row, maps in enumerate(C3):
+        mine = c3.weight[c3.links[0] == row].abs()
+        bound = 2.4 / (25 * len(maps)) ** 0.5
+        assert 0.9 * bound < mine.max() <= bound

@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 from math import prod
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from striate.layers.tiling import effective_kernel, pad, padding_for, shape_after
+from striate.layers.tiling import effective_kernel, ends_of, pad, padding_for, shape_after
 
 __all__ = ["Convolution", "col2im", "convolve", "fft_convolve", "im2col"]
 
@@ -272,14 +271,4 @@ def _ends_for(
         last = len(taps) - 1
         kinds = ["same" if padding == "causal" and a != last else padding for a in range(len(taps))]
         return [list(padding_for(k, t, stride, dilation)) for k, t in zip(kinds, taps, strict=True)]
-    if isinstance(padding, int):
-        return [[padding, padding]] * len(taps)
-    items: list[Any] = list(padding)
-    if len(items) == 2 and all(isinstance(item, int) for item in items):
-        return [items] * len(taps)
-    pairs = [list(item) for item in items if not isinstance(item, int)]
-    if len(pairs) != len(taps) or any(len(pair) != 2 for pair in pairs):
-        raise ValueError(
-            f"padding must be a word, a number, a pair, or a pair an axis; got {padding}"
-        )
-    return pairs
+    return ends_of(padding, len(taps))

@@ -11,6 +11,7 @@ from torch import Tensor
 __all__ = [
     "BORDERS",
     "effective_kernel",
+    "ends_of",
     "pad",
     "padding_for",
     "participation",
@@ -156,7 +157,7 @@ def pad(
     """
     if border not in BORDERS:
         raise ValueError(f"border must be one of {', '.join(BORDERS)}; got {border!r}")
-    ends = _ends(amounts, x.dim() - 2)
+    ends = ends_of(amounts, x.dim() - 2)
     most = {"reflect": -1, "circular": 0}.get(border)
     for size, pair in zip(x.shape[2:], ends, strict=True):
         if min(pair) < 0 or (most is not None and max(pair) > size + most):
@@ -171,8 +172,12 @@ def pad(
     return F.pad(x - mean, flat) + mean
 
 
-def _ends(amounts: int | Sequence[int] | Sequence[Sequence[int]], axes: int) -> list[list[int]]:
-    """Return (before, after) of each axis."""
+def ends_of(amounts: int | Sequence[int] | Sequence[Sequence[int]], axes: int) -> list[list[int]]:
+    """Return (before, after) of each axis.
+
+    Raises:
+        ValueError: `amounts` is no number, no pair, and no pair an axis.
+    """
     if isinstance(amounts, int):
         return [[amounts, amounts]] * axes
     items: list[Any] = list(amounts)

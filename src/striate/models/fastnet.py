@@ -68,7 +68,7 @@ class WhiteningConv(nn.Module):
     def whiten(self, x: Tensor) -> None:
         """Set the weights from the patches of a batch x (N, C, *S) of normalised samples."""
         parts = x.split(AT_ONCE)  # one part's patches in float64 take four times its memory
-        count = sum(len(self._patches(part)) for part in parts)
+        count = len(x) * len(self._patches(x[:1]))
         mean = torch.stack([self._patches(part).sum(0) for part in parts]).sum(0) / count
         away = (self._patches(part) - mean for part in parts)
         values, vectors = torch.linalg.eigh(sum(rows.T @ rows for rows in away) / count)

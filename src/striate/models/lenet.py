@@ -174,9 +174,12 @@ def uniform_by_fan_in(net: nn.Module) -> nn.Module:
     """
     for module in net.modules():
         if isinstance(module, Convolution | nn.Linear):
-            weight = module.kernels() if isinstance(module, Convolution) else module.weight
-            fan_in = max(1, int((weight[0] != 0).sum()))
-            module.weight.uniform_(-1, 1).mul_(2.4 / fan_in**0.5)
+            whole = module.kernels() if isinstance(module, Convolution) else module.weight
+            bounds = 2.4 * (whole != 0).flatten(1).sum(1).rsqrt()  # one for each unit or map
+            if isinstance(module, Convolution) and module.sparse:
+                bounds = bounds[module.links[0]]
+            drawn = module.weight.uniform_(-1, 1)
+            drawn.mul_(bounds.view(-1, *[1] * (drawn.dim() - 1)))
             if module.bias is not None:
                 module.bias.zero_()
     return net
