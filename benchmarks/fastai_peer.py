@@ -1,7 +1,7 @@
 """fastai as a contestant: its SimpleCNN in a Learner with fit_one_cycle, data in memory.
 
 Strided 3x3 convolutions of 32, 64, 128 with batch norm, one linear layer, batch 512 in place of
-the default 64 because it is faster, one cycle of 6 epochs, learning rate as fastai's tutorials. The
+the default 64 because it is faster, one cycle of 12 epochs (6 end at 98.6 %), learning rate as fastai's tutorials. The
 batches are cut out of tensors (fastai's `create_batch`), not collected picture by picture. Stops at
 the first epoch whose test accuracy is at the target.
 """
@@ -88,7 +88,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", help="mnist, or a folder")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--epochs", type=int, default=6, help="at most so many")
+    parser.add_argument("--epochs", type=int, default=12, help="at most so many")
     parser.add_argument("--target", type=float, default=0.0, help="accuracy to stop at")
     parser.add_argument("--images", type=int, default=0, help="pictures of each split; 0: all")
     chosen = parser.parse_args()
