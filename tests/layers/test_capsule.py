@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from striate.layers import Capsules, PrimaryCapsules, margin_loss, route, squash
+from striate.layers import Capsules, PrimaryCapsules, route, squash
 
 
 def test_squash_of_3_4():
@@ -50,16 +50,7 @@ def test_what_does_not_divide_is_said():
         route(torch.zeros(1, 1, 1, 1), 0)
 
 
-def test_margin_loss():
-    lengths = torch.tensor([[0.95, 0.05], [0.5, 0.4]])
-    wanted = (0 + (0.4**2 + 0.5 * 0.3**2)) / 2
-    assert float(margin_loss(lengths, torch.tensor([0, 0]))) == pytest.approx(wanted)
-
-
 def test_gradients():
     layer = Capsules(3, 2, 4, 3, rounds=1).double()
     u = torch.randn(2, 3, 2, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(layer, u)
-    y = torch.tensor([1, 0])
-    lengths = torch.rand(2, 4, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda v: margin_loss(v, y), lengths)

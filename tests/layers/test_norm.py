@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from striate.layers import LocalContrastNorm, LocalResponseNorm
+from striate.layers import Brightness, LocalContrastNorm, LocalResponseNorm
 
 
 def test_response_of_channels_1_to_6():
@@ -53,3 +53,17 @@ def test_impossible_neighbourhoods_are_said(how):
         LocalContrastNorm(**how)(torch.zeros(1, 1, 4, 4))
     with pytest.raises(ValueError, match="n must be at least 1; got 0"):
         LocalResponseNorm(0)(torch.zeros(1, 1, 4, 4))
+
+
+def test_brightness_undoes_a_normalisation():
+    raw = torch.tensor([[[0.0, 51.0, 255.0]], [[102.0, 0.0, 204.0]]])[None]
+    mean, std = torch.tensor([40.0, 90.0]), torch.tensor([50.0, 20.0])
+    x = (raw - mean.view(1, 2, 1, 1)) / std.view(1, 2, 1, 1)
+    light = Brightness((40.0, 90.0), (50.0, 20.0), 0, 255)(x)
+    torch.testing.assert_close(light, raw / 255)
+
+
+def test_brightness_without_a_mean_is_the_light_itself():
+    x = torch.tensor([[[0.3, -0.1]]])
+    assert torch.equal(Brightness()(x), x.clamp(min=0))
+    assert torch.equal(Brightness((), (), 0, 255)(x), x.clamp(min=0))

@@ -14,7 +14,7 @@ from striate.layers.antialias import (
     blur,
     phases,
 )
-from striate.layers.capsule import Capsules, PrimaryCapsules, margin_loss, route, squash
+from striate.layers.capsule import Capsules, PrimaryCapsules, route, squash
 from striate.layers.cells import ComplexCells, SimpleCells, from_log_polar, gabor, log_polar
 from striate.layers.convolution import (
     Convolution,
@@ -24,8 +24,25 @@ from striate.layers.convolution import (
     im2col,
 )
 from striate.layers.local import LocallyConnected, TiledConvolution, local
+from striate.layers.loss import (
+    SquaredError,
+    euclidean_loss,
+    hinge_loss,
+    map_loss,
+    margin_loss,
+    nll_loss,
+    shares,
+    sigmoid_loss,
+    softmax_loss,
+)
 from striate.layers.nd import avg_pool, batch_norm, conv, max_pool, measured_shape
-from striate.layers.norm import LocalContrastNorm, LocalResponseNorm, local_contrast, local_response
+from striate.layers.norm import (
+    Brightness,
+    LocalContrastNorm,
+    LocalResponseNorm,
+    local_contrast,
+    local_response,
+)
 from striate.layers.pool import MaxPool2d, MaxPool3d
 from striate.layers.pooling import (
     FractionalMaxPool,
@@ -51,6 +68,7 @@ __all__ = [
     "AdaptivePolyphaseSampling",
     "AdaptivePolyphaseUpsampling",
     "BlurPool",
+    "Brightness",
     "Capsules",
     "ComplexCells",
     "Convolution",
@@ -73,6 +91,7 @@ __all__ = [
     "SimpleCells",
     "SpatialPyramidPool",
     "SpatialTransformer",
+    "SquaredError",
     "StochasticPool",
     "TiledConvolution",
     "avg_pool",
@@ -83,17 +102,21 @@ __all__ = [
     "conv",
     "convolve",
     "effective_kernel",
+    "euclidean_loss",
     "fft_convolve",
     "from_log_polar",
     "gabor",
+    "hinge_loss",
     "im2col",
     "local",
     "local_contrast",
     "local_response",
     "log_polar",
+    "map_loss",
     "margin_loss",
     "max_pool",
     "measured_shape",
+    "nll_loss",
     "pad",
     "padding_for",
     "participation",
@@ -103,6 +126,9 @@ __all__ = [
     "route",
     "scaled_tanh",
     "shape_after",
+    "shares",
+    "sigmoid_loss",
+    "softmax_loss",
     "squash",
     "stack_receptive_field",
 ]

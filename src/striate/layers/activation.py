@@ -111,6 +111,10 @@ class RBFOutput(nn.Module):
             raise ValueError(f"x must be (N, {self.centres.shape[1]}); got {tuple(x.shape)}")
         return self.sign * (x[:, None] - self.centres).square().sum(2)
 
+    def connections(self, x: Tensor, y: Tensor) -> int:
+        """Return the weighted links of one sample: one a number of a centre."""
+        return self.centres.numel()
+
     def extra_repr(self) -> str:
         """Return the sizes."""
         return f"classes={self.centres.shape[0]}, features={self.centres.shape[1]}"

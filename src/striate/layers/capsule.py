@@ -1,10 +1,9 @@
 """Capsules: vectors whose length says whether something is there and whose direction says how."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["Capsules", "PrimaryCapsules", "margin_loss", "route", "squash"]
+__all__ = ["Capsules", "PrimaryCapsules", "route", "squash"]
 
 
 def squash(s: Tensor, dim: int = -1) -> Tensor:
@@ -105,23 +104,11 @@ class Capsules(nn.Module):
         votes = torch.einsum("nie,ijed->nijd", u, self.weight)
         return route(votes, self.rounds)[0]
 
+    def connections(self, x: Tensor, y: Tensor) -> int:
+        """Return the weighted links of one sample: one a weight."""
+        return self.weight.numel()
+
     def extra_repr(self) -> str:
         """Return the sizes."""
         inputs, out, size, out_size = self.weight.shape
         return f"{inputs} x {size} -> {out} x {out_size}, rounds={self.rounds}"
-
-
-def margin_loss(
-    lengths: Tensor, y: Tensor, present: float = 0.9, absent: float = 0.1, weight: float = 0.5
-) -> Tensor:
-    """Ask the right capsule to be longer than `present`, the others shorter than `absent`.
-
-    Shape: (N, K), (N,) -> (), the mean over samples
-    Math:  sum_k T_k max(0, m+ - |v_k|)^2 + weight (1 - T_k) max(0, |v_k| - m-)^2
-
-    Source: Sabour, Frosst, Hinton 2017, eq. 4.
-    """
-    right = F.one_hot(y, lengths.shape[1]).to(lengths)
-    miss = right * (present - lengths).clamp(min=0).square()
-    false = (1 - right) * (lengths - absent).clamp(min=0).square()
-    return (miss + weight * false).sum(1).mean()

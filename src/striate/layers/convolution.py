@@ -250,6 +250,11 @@ class Convolution(nn.Module):
         )
         return y if self.bias is None else y + self.bias
 
+    def connections(self, x: Tensor, y: Tensor) -> int:
+        """Return the weighted links of one sample: those of the table alone, biases too."""
+        places = prod(y.shape[2:])
+        return places * (self.weight.numel() + (self.bias is not None) * y.shape[1])
+
     def extra_repr(self) -> str:
         """Return the arguments that are not the defaults' own."""
         out, channels = self.shape[0], self.shape[1] * self.groups

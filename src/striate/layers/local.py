@@ -83,6 +83,11 @@ class TiledConvolution(nn.Module):
             y = y + self.bias[self.number].T
         return y.unflatten(2, self.places)
 
+    def connections(self, x: Tensor, y: Tensor) -> int:
+        """Return the weighted links of one sample: those of every position, biases too."""
+        outputs = prod(y.shape[1:])
+        return outputs * (self.weight.shape[2] + (self.bias is not None))
+
     @torch.no_grad()
     def copy_kernel(self, weight: Tensor, bias: Tensor | None = None) -> None:
         """Give every position the kernels of a convolution: (O, C, *K), (O,)."""

@@ -1,10 +1,55 @@
 """Normalisation by the neighbourhood: across maps, and across places."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["LocalContrastNorm", "LocalResponseNorm", "gaussian", "local_contrast", "local_response"]
+__all__ = [
+    "Brightness",
+    "LocalContrastNorm",
+    "LocalResponseNorm",
+    "gaussian",
+    "local_contrast",
+    "local_response",
+]
+
+
+class Brightness(nn.Module):
+    """Undo a normalisation: black is 0, white is 1, for cells that know no negative light.
+
+    Shape: (N, C, *S) -> the same
+    Math:  y = max(0, (x std + mean - black) / (white - black)); max(0, x) without a mean
+
+    Args:
+        mean: subtracted from each channel before, in raw units; none: nothing was.
+        std: that each channel was divided by, in raw units.
+        black: raw value.
+        white: raw value.
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(
+        self,
+        mean: Sequence[float] = (),
+        std: Sequence[float] = (),
+        black: float = 0.0,
+        white: float = 1.0,
+    ) -> None:
+        super().__init__()
+        known = bool(mean)
+        scale = torch.tensor(tuple(std) or (1.0,)) / (white - black if known else 1.0)
+        shift = (torch.tensor(tuple(mean) or (0.0,)) - black) / (white - black)
+        self.register_buffer("scale", scale, persistent=False)
+        self.register_buffer("shift", shift if known else torch.zeros(1), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the light."""
+        shape = (1, -1, *[1] * (x.dim() - 2))
+        return (x * self.scale.view(shape) + self.shift.view(shape)).clamp(min=0)
 
 
 def local_response(

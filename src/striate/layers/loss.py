@@ -1,0 +1,164 @@
+"""Losses: how wrong an answer is, the mean over a batch.
+
+`y` is (N,) classes or (N, K) shares of each class: one-hot rows, possibly mixed, times the weight
+of their sample.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = [
+    "SquaredError",
+    "euclidean_loss",
+    "hinge_loss",
+    "map_loss",
+    "margin_loss",
+    "nll_loss",
+    "shares",
+    "sigmoid_loss",
+    "softmax_loss",
+]
+
+
+def shares(y: Tensor, answer: Tensor) -> Tensor:
+    """Return the share of each class, (N, K) like `answer`: one-hot rows of (N,) classes.
+
+    Raises:
+        ValueError: `y` is neither (N,) nor of the shape of `answer`.
+    """
+    if y.shape == answer.shape:
+        return y.to(answer)
+    if y.shape != answer.shape[:1]:
+        raise ValueError(
+            f"y must be ({len(answer)},) classes or {tuple(answer.shape)} shares; "
+            f"got {tuple(y.shape)}"
+        )
+    return F.one_hot(y, answer.shape[1]).to(answer)
+
+
+def softmax_loss(logits: Tensor, y: Tensor) -> Tensor:
+    """Ask for one of K exclusive classes, in nats.
+
+    Shape: (N, K), (N,) or (N, K) -> ()
+    Math:  -sum_k y_k log p_k, p = softmax(logits); finite for any logits
+    """
+    return nll_loss(logits.log_softmax(1), y)
+
+
+def nll_loss(chances: Tensor, y: Tensor) -> Tensor:
+    """Negative log likelihood of the logarithms of probabilities, in nats.
+
+    Shape: (N, K), (N,) or (N, K) -> ()
+    Math:  -sum_k y_k log p_k
+    """
+    return -(shares(y, chances) * chances).sum(1).mean()
+
+
+def sigmoid_loss(logits: Tensor, y: Tensor) -> Tensor:
+    """Ask for K independent probabilities in [0, 1], in nats.
+
+    Shape: (N, K), (N,) or (N, K) -> ()
+    Math:  -sum_k y_k log s_k + (1 - y_k) log(1 - s_k), s = sigmoid(logits)
+    """
+    target = shares(y, logits)
+    return F.binary_cross_entropy_with_logits(logits, target, reduction="none").sum(1).mean()
+
+
+def euclidean_loss(answer: Tensor, target: Tensor) -> Tensor:
+    """Ask for real numbers in (-inf, inf).
+
+    Shape: (N, *), (N, *) -> ()
+    Math:  1/2 |answer - target|^2
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if answer.shape != target.shape:
+        raise ValueError(
+            f"target must be {tuple(answer.shape)} like the answer; got {tuple(target.shape)}"
+        )
+    return 0.5 * (answer - target).square().flatten(1).sum(1).mean()
+
+
+@dataclass(frozen=True)
+class SquaredError:
+    """The Euclidean loss against `high` for the right class and `low` for the others.
+
+    Shape: (N, K), (N,) or (N, K) -> ()
+    Math:  1/2 sum_k (answer_k - target_k)^2, target_k = low + (high - low) y_k
+
+    Args:
+        low: target of a wrong class.
+        high: target of the right one.
+
+    Source: LeCun et al. 1989, with -1 and 1; Waibel et al. 1989, with 0 and 1.
+    """
+
+    low: float = -1.0
+    high: float = 1.0
+
+    def __call__(self, answer: Tensor, y: Tensor) -> Tensor:
+        """Return the loss."""
+        return euclidean_loss(answer, self.low + (self.high - self.low) * shares(y, answer))
+
+
+def hinge_loss(logits: Tensor, y: Tensor, margin: float = 1.0, power: int = 1) -> Tensor:
+    """Ask the right logit to be above `margin`, the others below its negative.
+
+    Shape: (N, K), (N,) or (N, K) -> ()
+    Math:  sum_k max(0, margin - s_k logit_k)^power, s_k = 2 y_k - 1
+
+    Args:
+        power: 1, or 2 for a slope that has no step.
+
+    Raises:
+        ValueError: `margin` is not above 0 or `power` is neither 1 nor 2.
+
+    Source: Tang 2013, Deep Learning using Linear Support Vector Machines, arXiv:1306.0239.
+    """
+    if margin <= 0 or power not in (1, 2):
+        raise ValueError(f"margin must be above 0, power 1 or 2; got {margin} and {power}")
+    sign = 2 * shares(y, logits) - 1
+    return (margin - sign * logits).clamp(min=0).pow(power).sum(1).mean()
+
+
+def margin_loss(
+    lengths: Tensor, y: Tensor, present: float = 0.9, absent: float = 0.1, weight: float = 0.5
+) -> Tensor:
+    """Ask the right capsule to be longer than `present`, the others shorter than `absent`.
+
+    Shape: (N, K), (N,) or (N, K) -> ()
+    Math:  sum_k y_k max(0, present - |v_k|)^2 + weight (1 - y_k) max(0, |v_k| - absent)^2
+
+    Source: Sabour, Frosst, Hinton 2017, Dynamic Routing Between Capsules, eq. 4.
+    """
+    right = shares(y, lengths)
+    miss = right * (present - lengths).clamp(min=0).square()
+    false = (1 - right) * (lengths - absent).clamp(min=0).square()
+    return (miss + weight * false).sum(1).mean()
+
+
+def map_loss(distances: Tensor, y: Tensor, rubbish: float = 1.0) -> Tensor:
+    """Maximum a posteriori: near to the right centre, far from the others and from rubbish.
+
+    Shape: (N, K), (N,) or (N, K) -> ()
+    Math:  sum_k y_k d_k + log(exp(-rubbish) + sum_k exp(-d_k)); without rubbish (inf) it is the
+           softmax loss of -d
+
+    Args:
+        rubbish: distance of a class that stands for all that is no class; above 0.
+
+    Raises:
+        ValueError: `rubbish` is not above 0.
+
+    Source: LeCun, Bottou, Bengio, Haffner 1998, Gradient-Based Learning, eq. 9.
+    """
+    if rubbish <= 0:
+        raise ValueError(f"rubbish must be above 0; got {rubbish}")
+    right = shares(y, distances)
+    outside = distances.new_full((len(distances), 1), -rubbish)
+    rest = torch.cat([-distances, outside], 1).logsumexp(1)
+    return ((right * distances).sum(1) + right.sum(1) * rest).mean()

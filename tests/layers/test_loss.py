@@ -1,0 +1,105 @@
+"""Laws: golden values of each loss, exact gradients, classes equal their one-hot shares."""
+
+from functools import partial
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from striate.layers import (
+    SquaredError,
+    euclidean_loss,
+    hinge_loss,
+    map_loss,
+    margin_loss,
+    nll_loss,
+    sigmoid_loss,
+    softmax_loss,
+)
+
+LOSSES = {
+    "softmax": softmax_loss,
+    "nll": nll_loss,
+    "sigmoid": sigmoid_loss,
+    "squared": SquaredError(-1, 1),
+    "hinge": hinge_loss,
+    "squared hinge": partial(hinge_loss, power=2),
+    "margin": margin_loss,
+    "map": map_loss,
+}
+
+
+def double(*rows):
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+def test_golden_values():
+    assert softmax_loss(double([1, 2, 3]), torch.tensor([2])).item() == pytest.approx(
+        0.407606, abs=1e-6
+    )
+    ones = torch.ones(1, 3)
+    assert sigmoid_loss(double([0, 2, -2]), ones).item() == pytest.approx(2.947003, abs=1e-6)
+    assert euclidean_loss(double([1, 2]), double([0, 4])).item() == 2.5
+    assert SquaredError(0, 1)(double([0.5, 0.25]), torch.tensor([0])).item() == pytest.approx(
+        0.15625
+    )
+    assert hinge_loss(double([2, 0.5, -3]), torch.tensor([0])).item() == 1.5
+    assert hinge_loss(double([2, 0.5, -3]), torch.tensor([0]), power=2).item() == 2.25
+    lengths = double([0.95, 0.05], [0.5, 0.4])  # the right one is 0.4 too short, another 0.3 long
+    wanted = (0.4**2 + 0.5 * 0.3**2) / 2
+    assert margin_loss(lengths, torch.tensor([0, 0])).item() == pytest.approx(wanted)
+    wanted = 1 + torch.log(torch.exp(double(-1, -2, -0.5)).sum()).item()
+    assert map_loss(double([1, 2]), torch.tensor([0]), 0.5).item() == pytest.approx(wanted)
+
+
+def test_softmax_is_shift_invariant_and_finite():
+    logits, y = double([1000, 0], [-1000, 0]), torch.tensor([0, 0])
+    assert softmax_loss(logits, y).item() == 500
+    some = torch.randn(4, 7, dtype=torch.float64)
+    y = torch.arange(4)
+    torch.testing.assert_close(softmax_loss(some, y), softmax_loss(some + 123.0, y))
+
+
+def test_softmax_and_nll_are_torchs():
+    logits, y = torch.randn(5, 4, dtype=torch.float64), torch.tensor([0, 3, 2, 1, 1])
+    torch.testing.assert_close(softmax_loss(logits, y), F.cross_entropy(logits, y))
+    torch.testing.assert_close(nll_loss(logits, y), F.nll_loss(logits, y))
+
+
+def test_map_without_rubbish_is_softmax_of_negative_distances():
+    distances, y = torch.rand(5, 4, dtype=torch.float64) * 9, torch.tensor([0, 3, 2, 1, 1])
+    torch.testing.assert_close(map_loss(distances, y, float("inf")), softmax_loss(-distances, y))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_gradients(name):
+    torch.manual_seed(0)
+    answer = torch.rand(3, 4, dtype=torch.float64, requires_grad=True)
+    y = torch.tensor([0, 3, 1])
+    assert torch.autograd.gradcheck(lambda a: LOSSES[name](a, y), (answer,))
+    target = torch.rand(3, 4, dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda a: LOSSES[name](a, target), (answer,))
+
+
+def test_euclidean_gradient():
+    answer = torch.rand(3, 2, 5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda a: euclidean_loss(a, torch.zeros_like(a)), (answer,))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_classes_equal_their_shares(name):
+    answer, y = torch.rand(3, 4), torch.tensor([0, 3, 1])
+    torch.testing.assert_close(LOSSES[name](answer, y), LOSSES[name](answer, F.one_hot(y, 4)))
+
+
+def test_wrong_arguments_are_named():
+    with pytest.raises(
+        ValueError, match=r"y must be \(2,\) classes or \(2, 3\) shares; got \(4,\)"
+    ):
+        softmax_loss(torch.zeros(2, 3), torch.zeros(4, dtype=torch.int64))
+    with pytest.raises(ValueError, match=r"target must be \(2, 3\) like the answer; got \(2,\)"):
+        euclidean_loss(torch.zeros(2, 3), torch.zeros(2))
+    with pytest.raises(ValueError, match="margin must be above 0, power 1 or 2; got 0 and 3"):
+        hinge_loss(torch.zeros(1, 2), torch.tensor([0]), 0, 3)
+    with pytest.raises(ValueError, match="rubbish must be above 0; got -1"):
+        map_loss(torch.zeros(1, 2), torch.tensor([0]), -1)
