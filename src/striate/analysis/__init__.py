@@ -1,7 +1,11 @@
 """What a trained network does: its calibration, its mistakes, its filters, its report.
 
-Works on plain arrays; may import errors and spec only. Importing it costs numpy and Pillow.
+Works on plain arrays and on any `nn.Module`; may import errors, spec and layers only. Importing
+it costs numpy and Pillow; what needs torch is imported on first use.
 
+    profiler      profile: shapes, parameters, connections, MACs, time of every layer
+    receptive     receptive_fields: what every layer sees, measured
+    diagram       Profile -> a picture of the network (SVG)
     calibration   temperature, softmax, reliability
     mistakes      confusion_pairs, worst
     draw          numbers -> charts (SVG text)
@@ -9,6 +13,9 @@ Works on plain arrays; may import errors and spec only. Importing it costs numpy
     page          pieces of HTML
     report        Report -> one self-contained report.html
 """
+
+from importlib import import_module
+from typing import Any
 
 from striate.analysis.calibration import Bin, fit_temperature, reliability, softmax
 from striate.analysis.mistakes import confusion_pairs, worst
@@ -20,9 +27,19 @@ __all__ = [
     "Report",
     "confusion_pairs",
     "fit_temperature",
+    "profile",
+    "receptive_fields",
     "reliability",
     "softmax",
     "worst",
     "write_plots",
     "write_report",
 ]
+_LATE = {"profile": "profiler", "receptive_fields": "receptive"}  # these import torch
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs torch when it is first asked for."""
+    if name in _LATE:
+        return getattr(import_module(f"striate.analysis.{_LATE[name]}"), name)
+    raise AttributeError(f"module 'striate.analysis' has no attribute {name!r}")

@@ -15,9 +15,10 @@ from numpy.typing import ArrayLike, NDArray
 from striate.analysis.calibration import Bin
 from striate.analysis.pictures import data_uri, png
 
-__all__ = ["confusion", "curves", "interval", "reliability", "standalone"]
+__all__ = ["chart", "confusion", "curves", "interval", "reliability", "standalone"]
 
 BLUE, ORANGE, INK, GREY, GRID = "#0072b2", "#d55e00", "#1a1a1a", "#5c6670", "#e3e6e9"
+STYLES = ((BLUE, ""), (ORANGE, "6 3"), ("#009e73", "2 3"), ("#cc79a7", "9 3 2 3"))
 FONT = "system-ui, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 NUMBERED = 30  # most classes whose confusion matrix still has a number in each cell
 
@@ -45,7 +46,7 @@ def curves(history: Iterable[Mapping[str, Any]]) -> dict[str, str]:
         scale = 100 if panel == "accuracy" else 1
         lines = {name: _line(rows, axis, key, scale) for name, key in keys.items()}
         if any(lines.values()):
-            drawn[panel] = _chart(title, axis, {k: v for k, v in lines.items() if v})
+            drawn[panel] = chart(title, axis, {k: v for k, v in lines.items() if v})
     return drawn
 
 
@@ -154,8 +155,14 @@ def _line(rows: Sequence[Mapping[str, Any]], axis: str, key: str, scale: float) 
     return points[::every] + points[-1:] if every > 1 else points
 
 
-def _chart(title: str, axis: str, lines: Mapping[str, list[Point]]) -> str:
-    """Draw lines over one horizontal axis; the second is dashed too, not for colour alone."""
+def chart(title: str, axis: str, lines: Mapping[str, list[Point]]) -> str:
+    """Draw up to four lines over one horizontal axis; all but the first are dashed too.
+
+    Args:
+        title: of the vertical axis, with its unit.
+        axis: what the horizontal axis is, with its unit.
+        lines: name -> points (x, y) in the order of x; the names stand in the legend.
+    """
     left, top, width, height = 52.0, 34.0, 340.0, 190.0
     points = [point for line in lines.values() for point in line]
     xs, ys = _ticks([x for x, _ in points]), _ticks([y for _, y in points])
@@ -175,17 +182,17 @@ def _chart(title: str, axis: str, lines: Mapping[str, list[Point]]) -> str:
         x = place((tick, ys[0]))[0]
         parts.append(_text(x, top + height + 18, _short(tick), anchor="middle", colour=GREY))
     parts.append(_text(left + width / 2, top + height + 36, axis, anchor="middle", colour=GREY))
-    styles = {"validation": (ORANGE, "6 3")} if len(lines) > 1 else {}
+    styles = dict(zip(lines, STYLES, strict=False))
     for name, line in lines.items():
-        colour, dash = styles.get(name, (BLUE, ""))
+        colour, dash = styles[name]
         parts.append(_polyline([place(point) for point in line], colour, dash))
+    below = top + height + (56 if len(lines) > 2 else 44)  # room beside the title is for two names
     if len(lines) > 1:
-        key = {name: styles.get(name, (BLUE, "")) for name in lines}
-        parts += _legend(left + width, key, 16)
+        parts += _legend(left + width, styles, below if len(lines) > 2 else 16)
     label = f"{title} by {axis}; at the end " + ", ".join(
         f"{name} {_short(line[-1][1])}" for name, line in lines.items()
     )
-    return _svg(left + width + 18, top + height + 44, parts, label)
+    return _svg(left + width + 18, below + 12 * (len(lines) > 2), parts, label)
 
 
 def _ticks(values: Sequence[float]) -> list[float]:

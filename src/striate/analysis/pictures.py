@@ -46,21 +46,25 @@ def filters(weights: ArrayLike) -> bytes:
 
 
 def picture(sample: ArrayLike, side: int = 160) -> bytes:
-    """Encode one image as a small PNG to look at.
+    """Encode one sample as a small PNG to look at.
 
     Bytes are kept as they are; other types are stretched from their least to their greatest value.
+    A series is drawn as a picture of its channels over time, the first at the bottom, as
+    spectrograms are; of a volume the middle slice is shown.
 
-    Shape: (C, H, W), C = 1, 3 or 4; of any other number the first channel is shown -> PNG bytes
+    Shape: (C, H, W), C = 1, 3 or 4; of any other number the first channel is shown; (C, T);
+        (C, D, H, W) -> PNG bytes
 
     Args:
         side: longest side in pixels; larger images are reduced to it.
 
     Raises:
-        ValueError: the sample is not of shape (C, H, W) or is empty.
+        ValueError: the sample is not of such a shape or is empty.
     """
     x = np.asarray(sample)
-    if x.ndim != 3 or not x.size:
+    if not 2 <= x.ndim <= 4 or not x.size:
         raise ValueError(f"sample must have shape (C, H, W), none 0; got {x.shape}")
+    x = x[None, ::-1] if x.ndim == 2 else x[:, x.shape[1] // 2] if x.ndim == 4 else x
     if x.dtype != np.uint8:
         x = np.nan_to_num(x.astype(np.float64))
         x = ((x - x.min()) * (255 / max(float(np.ptp(x)), 1e-12)) + 0.5).astype(np.uint8)

@@ -1,0 +1,236 @@
+"""What a network costs, layer by layer: shape, parameters, connections, multiplications, time."""
+
+import time
+from dataclasses import asdict, dataclass, replace
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+from torch.utils.flop_counter import FlopCounterMode
+
+from striate.analysis.receptive import Field, receptive_fields, units, watched
+from striate.spec import Spec
+
+__all__ = ["Layer", "Profile", "profile"]
+
+REPEATS = 3  # timed runs; the shortest time of each layer counts
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer, each time it runs.
+
+    Args:
+        name: path in the model.
+        kind: class.
+        shape: (C, *S) of what one sample gives.
+        parameters: its own, where it runs first.
+        connections: weighted links into its outputs, biases among them.
+        macs: multiplications with additions that one sample takes, as they were carried out.
+        receptive_field: samples of the input that one position sees, an axis each; None: not asked.
+        jump: distance of neighbouring fields, in samples, an axis each.
+        seconds: for one sample.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    parameters: int
+    connections: int
+    macs: int
+    receptive_field: tuple[int, ...] | None
+    jump: tuple[float, ...] | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What a network costs for one sample.
+
+    Args:
+        model: class of the network.
+        parameters: numbers that learning changes or a bundle stores as weights.
+        connections: of all layers.
+        macs: of all layers, and of what stands between them.
+        layers: in the order in which they run.
+    """
+
+    model: str
+    parameters: int
+    connections: int
+    macs: int
+    layers: tuple[Layer, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `striate profile --json` prints."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        """Return a table."""
+        rows: list[tuple[str, ...]] = [
+            ("layer", "kind", "shape", "parameters", "connections", "MACs", "field", "jump", "ms")
+        ]
+        rows += [_row(layer) for layer in self.layers]
+        total = (f"{self.parameters:,}", f"{self.connections:,}", f"{self.macs:,}")
+        seconds = sum(layer.seconds for layer in self.layers)
+        rows.append((self.model, "", "", *total, "", "", f"{1000 * seconds:.2f}"))
+        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+        left = (0, 1, 2)
+        lines = [
+            "  ".join(
+                cell.ljust(width) if i in left else cell.rjust(width)
+                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in rows
+        ]
+        return "\n".join(lines)
+
+
+def _row(layer: Layer) -> tuple[str, ...]:
+    field = "" if layer.receptive_field is None else _times(layer.receptive_field)
+    jump = "" if layer.jump is None or not any(layer.jump) else _times(layer.jump)
+    counts = (f"{layer.parameters:,}", f"{layer.connections:,}", f"{layer.macs:,}")
+    shape = _times(layer.shape)
+    return (layer.name, layer.kind, shape, *counts, field, jump, f"{1000 * layer.seconds:.2f}")
+
+
+def _times(numbers: tuple[float, ...]) -> str:
+    """Return 3x32x32; one number where all axes agree and there is a channel no more."""
+    return "x".join(f"{number:g}" for number in numbers)
+
+
+def profile(
+    model: nn.Module,
+    spec_or_shape: Spec | tuple[int, ...] | None = None,
+    *,
+    fields: bool = True,
+) -> Profile:
+    """Count and time every layer of a model on one sample.
+
+    Math:  connections of a layer = sum over its outputs of (fan-in + 1 where there is a bias), as
+           LeCun et al. count them; taps beyond the border count too. Activations, normalisation
+           and pooling without weights have none.
+
+    Args:
+        model: any `nn.Module` that takes (N, C, *S); it is put into evaluation mode meanwhile.
+        spec_or_shape: what a sample is, or (C, *S); None: what `models.build` built it for.
+        fields: measure the receptive fields too, which takes a hundred runs or so.
+
+    Raises:
+        ValueError: no sample is known, or the model cannot take it.
+    """
+    shape = _shape(model, spec_or_shape)
+    parameter = next(iter(model.parameters()), torch.zeros(()))
+    like: dict[str, Any] = {"device": parameter.device}
+    if parameter.is_floating_point():
+        like["dtype"] = parameter.dtype
+    x = torch.rand(1, *shape, generator=torch.Generator().manual_seed(0)).to(**like)
+    rows, macs = _count(model, x)
+    seconds = _time(model, x)
+    seen: list[Field | None] = [*receptive_fields(model, x)] if fields else [None] * len(rows)
+    layers = tuple(
+        replace(
+            row,
+            receptive_field=field.size if field else None,
+            jump=field.jump if field else None,
+            seconds=elapsed,
+        )
+        for row, field, elapsed in zip(rows, seen, seconds, strict=True)
+    )
+    total = sum(p.numel() for p in model.parameters())
+    linked = sum(layer.connections for layer in layers)
+    return Profile(type(model).__name__, total, linked, macs, layers)
+
+
+def _shape(model: nn.Module, given: Spec | tuple[int, ...] | None) -> tuple[int, ...]:
+    known = getattr(model, "spec", None) if given is None else given
+    if known is None:
+        raise ValueError(
+            "spec_or_shape must be a Spec or (C, *S) for a model that models.build did not build; "
+            "got None"
+        )
+    shape = tuple(known.shape) if hasattr(known, "shape") else tuple(known)
+    if len(shape) < 2 or min(shape) < 1:
+        raise ValueError(f"spec_or_shape must be (C, *S), each at least 1; got {shape}")
+    return shape
+
+
+def _count(model: nn.Module, x: Tensor) -> tuple[list[Layer], int]:
+    """Return the counts of each call, and all macs; fields and seconds are still open."""
+    rows: list[Layer] = []
+    counted: set[int] = set()
+    counter = FlopCounterMode(display=False)
+    before: dict[nn.Module, int] = {}
+
+    def saw(name: str, module: nn.Module, inputs: Any, y: Any) -> None:
+        y = y if isinstance(y, Tensor) else next(v for v in y if isinstance(v, Tensor))
+        own = [p for p in module.parameters() if id(p) not in counted]
+        counted.update(map(id, own))
+        macs = (counter.get_total_flops() - before[module]) // 2
+        shape = tuple(y.shape[1:])
+        own_count = sum(p.numel() for p in own)
+        linked = connections(module, inputs[0] if inputs else y, y)
+        kind = type(module).__name__
+        rows.append(Layer(name, kind, shape, own_count, linked, macs, None, None, 0.0))
+
+    def enter(module: nn.Module, inputs: Any) -> None:
+        before[module] = counter.get_total_flops()
+
+    hooks = [module.register_forward_pre_hook(enter) for _, module in units(model)]
+    try:
+        with watched(model, saw), counter:
+            model(x)
+    except RuntimeError as error:
+        raise ValueError(f"the model cannot take a sample {tuple(x.shape[1:])}: {error}") from error
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return rows, counter.get_total_flops() // 2
+
+
+def connections(module: nn.Module, x: Tensor, y: Tensor) -> int:
+    """Return the weighted links that one sample uses in a layer.
+
+    A layer that is not torch's says it itself, by a method `connections(x, y)`.
+    """
+    own = getattr(module, "connections", None)
+    if own is not None:
+        return int(own(x, y))
+    outputs, inputs = prod(y.shape[1:]), prod(x.shape[1:])
+    bias = outputs if getattr(module, "bias", None) is not None else 0
+    if isinstance(module, nn.Linear):
+        return outputs * module.in_features + bias
+    if isinstance(module, _ConvNd):
+        taps = module.weight[0].numel()  # (O, C / groups, *K); transposed (C, O / groups, *K)
+        return (inputs if module.transposed else outputs) * taps + bias
+    return 0
+
+
+def _time(model: nn.Module, x: Tensor) -> list[float]:
+    """Return the seconds of each call: the shortest of a few runs."""
+    runs: list[list[float]] = []
+    begun: dict[nn.Module, float] = {}
+
+    def now() -> float:
+        if x.is_cuda:
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    def enter(module: nn.Module, inputs: Any) -> None:
+        begun[module] = now()
+
+    def saw(name: str, module: nn.Module, inputs: Any, y: Any) -> None:
+        runs[-1].append(now() - begun[module])
+
+    hooks = [module.register_forward_pre_hook(enter) for _, module in units(model)]
+    try:
+        for _ in range(REPEATS):
+            runs.append([])
+            with watched(model, saw):
+                model(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return [min(times) for times in zip(*runs, strict=True)]

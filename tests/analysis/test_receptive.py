@@ -1,0 +1,118 @@
+"""C-07, and that what is measured is what the arithmetic of a stack says, on any graph."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from striate.analysis.receptive import receptive_fields, units
+from striate.layers import stack_receptive_field
+from striate.models import build
+
+
+def fields(model, *shape):
+    return receptive_fields(model, torch.rand(1, *shape))
+
+
+def by_name(model, *shape):
+    names = [name for name, _ in units(model)]
+    return dict(zip(names, fields(model, *shape), strict=True))
+
+
+def test_lenet5():
+    found = [field.size[0] for field in fields(build("lenet5"), 1, 32, 32)]
+    assert list(dict.fromkeys(found)) == [5, 6, 14, 16, 32]
+
+
+def test_three_small_kernels_see_what_a_large_one_sees():
+    net = nn.Sequential(*[nn.Conv2d(1, 1, 3) for _ in range(3)])
+    assert [field.size for field in fields(net, 1, 16, 12)] == [(3, 3), (5, 5), (7, 7)]
+
+
+def test_dilation():
+    net = nn.Sequential(*[nn.Conv1d(1, 1, 3, dilation=d) for d in (1, 2, 4)])
+    assert [field.size for field in fields(net, 1, 40)] == [(3,), (7,), (15,)]
+
+
+layer = st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(1, 2))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(layer, min_size=1, max_size=4), st.integers(0, 2), st.integers(40, 61))
+def test_stacks_measure_what_the_formula_says(stack, padding, size):
+    sizes, layers = [size], []
+    for k, s, d in stack:
+        border = min(padding, d * (k - 1) // 2)
+        layers.append(nn.Conv1d(1, 1, k, s, border, d))
+        sizes.append((sizes[-1] + 2 * border - d * (k - 1) - 1) // s + 1)
+    if min(sizes) < 2:
+        return
+    jump = 1
+    wanted = stack_receptive_field(stack)
+    for field, want, (_, stride, _), after in zip(
+        fields(nn.Sequential(*layers), 1, size), wanted, stack, sizes[1:], strict=True
+    ):
+        jump *= stride
+        if after < 4:  # perhaps no position sees with all of its taps
+            continue
+        if field.size[0] != size:  # else no border shows the end of it
+            assert field.size == (want,)
+            assert field.jump == (jump,) or want + jump > size
+        else:
+            assert want >= size // 2
+
+
+def test_branches_see_the_most_that_one_of_them_sees():
+    class Sum(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.small, self.large = nn.Conv2d(1, 2, 3, padding=1), nn.Conv2d(1, 2, 7, padding=3)
+            self.after = nn.ReLU()
+
+        def forward(self, x):
+            return self.after(self.small(x) + self.large(x))
+
+    found = by_name(Sum(), 1, 20, 20)
+    assert [found[name].size[0] for name in ("small", "large", "after")] == [3, 7, 7]
+
+
+def test_axes_are_told_apart():
+    net = nn.Sequential(nn.Conv2d(1, 1, (3, 5)), nn.MaxPool2d((2, 1)))
+    first, second = fields(net, 1, 20, 20)
+    assert (first.size, first.jump) == ((3, 5), (1, 1))
+    assert (second.size, second.jump) == ((4, 5), (2, 1))
+
+
+def test_a_padded_stack_is_seen_whole_where_a_side_shows_it():
+    net = nn.Sequential(*[nn.Conv1d(1, 1, 3, padding=1) for _ in range(3)])
+    assert [field.size[0] for field in fields(net, 1, 5)] == [3, 5, 7]
+
+
+def test_flattened_layers_see_everything():
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(2 * 36, 4))
+    assert [field.size for field in fields(net, 1, 8, 8)] == [(3, 3), (8, 8), (8, 8)]
+    assert fields(net, 1, 8, 8)[-1].jump == (0, 0)
+
+
+def test_upsampling_halves_the_jump():
+    net = nn.Sequential(nn.MaxPool1d(2), nn.Upsample(scale_factor=2))
+    assert [field.jump for field in fields(net, 1, 16)] == [(2,), (1,)]
+
+
+def test_the_model_is_left_as_it_was():
+    net = nn.Sequential(nn.Conv1d(1, 1, 3), nn.Dropout())
+    net[0].eval()
+    before = [module.training for module in net.modules()]
+    fields(net, 1, 9)
+    assert [module.training for module in net.modules()] == before
+    assert not any(module._forward_hooks for module in net.modules())
+
+
+def test_a_model_that_gives_nan_is_refused():
+    class Bad(nn.Module):
+        def forward(self, x):
+            return x / 0 * 0
+
+    with pytest.raises(ValueError, match="gives NaN for a finite sample"):
+        fields(Bad(), 1, 4)
