@@ -35,7 +35,7 @@ from striate.models import MODELS, build
 from striate.recipe import Recipe
 from striate.spec import Spec
 
-__all__ = ["Bundle", "load", "save"]
+__all__ = ["Bundle", "grow_like", "load", "save"]
 
 CROP_MODE = {"stretch": "squash", "crop": "center", "pad": "border"}  # Spec.resize in timm's words
 EXPECTED = "golden/expected.json"
@@ -115,7 +115,9 @@ def save(
     if chosen != dict(options or {}):
         raise ValueError(f"options must be numbers, strings, booleans and lists; got {options}")
     tensors = _tensors(getattr(model, "_orig_mod", model))  # what torch.compile wraps
-    if faults := _misfits(_build(name, spec, chosen), tensors):
+    empty = _build(name, spec, chosen)
+    grow_like(empty, tensors)
+    if faults := _misfits(empty, tensors):
         raise ValueError(f"model is not what build({name!r}) gives: {'; '.join(faults)}")
     results = _plain(scores or {})
     files = {
@@ -333,6 +335,18 @@ def _build(name: str, spec: Spec, options: dict[str, Any]) -> nn.Module:
         return build(name, spec, **options)
 
 
+def grow_like(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Give the tensors that grow by learning the size that they have in `tensors`.
+
+    A module names them in `grows`; what is in them is for `load_state_dict` to copy.
+    """
+    for path, module in model.named_modules():
+        for name in getattr(module, "grows", ()):
+            found, own = tensors.get(f"{path}.{name}" if path else name), getattr(module, name)
+            if found is not None and found.dim() == own.dim():
+                own.data = own.new_empty(found.shape)
+
+
 def _misfits(model: nn.Module, tensors: dict[str, Tensor]) -> list[str]:
     """Say where tensors are not the state of `model`: at most three of each kind."""
     wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
@@ -362,6 +376,7 @@ def _restore(config: _Config, spec: Spec, weights: bytes, path: Path) -> nn.Modu
         tensors = tensors_of(weights)
     except SafetensorError as error:
         raise BundleError(f"{path}: model.safetensors cannot be read: {error}") from None
+    grow_like(model, tensors)
     if faults := _misfits(model, tensors):
         raise BundleError(f"{path}: model.safetensors does not fit {name!r}: {'; '.join(faults)}")
     for key, value in model.state_dict(keep_vars=True).items():

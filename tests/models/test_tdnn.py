@@ -35,3 +35,22 @@ def test_shared_frequency_hears_moved_bands():
 def test_pictures_are_refused(name):
     with pytest.raises(Exception, match="wants series"):
         build(name, Spec(channels=1, size=(28, 28), classes=("a", "b")))
+
+
+def test_events_are_heard_where_they_are_loudest():
+    torch.manual_seed(0)
+    net = build("yamaguchi1990", Spec(channels=16, size=(60,), classes=("yes", "no"))).double()
+    x = torch.randn(1, 16, 40, dtype=torch.float64)
+    heard = net.heard(net.events(x))
+    longer = torch.cat([x, x[..., :1].expand(1, 16, 20)], 2)
+    said = net.events(longer)[..., :34]
+    torch.testing.assert_close(net.heard(said), heard, rtol=0, atol=1e-12)
+
+
+def test_only_the_loudest_time_gets_a_gradient():
+    torch.manual_seed(0)
+    net = build("yamaguchi1990", Spec(channels=16, size=(60,), classes=("yes", "no")), events=1)
+    x = torch.randn(1, 16, 60, requires_grad=True)
+    net.heard(net.events(x))[0, 0].backward()
+    times = x.grad.abs().sum((0, 1)).nonzero()[:, 0]
+    assert times.max() - times.min() == 6  # 3 frames, then 5

@@ -150,3 +150,36 @@ def test_training_ends_on_the_slow_weights(bars):
         pass
     for fast, slow in zip(state.lookahead.fast, state.lookahead.slow, strict=True):
         assert torch.equal(fast, slow)
+
+
+class Means(torch.nn.Module):
+    """Learns by a rule of its own: the running mean of each class."""
+
+    grows = ("mean",)
+
+    def __init__(self, classes, values):
+        super().__init__()
+        self.mean = torch.nn.Parameter(torch.zeros(classes, values), requires_grad=False)
+        self.course = []
+
+    def forward(self, x):
+        return -torch.cdist(x.flatten(1), self.mean)
+
+    def learn(self, x, y, progress):
+        self.course.append(progress)
+        for sample, k in zip(x.flatten(1), y.tolist(), strict=True):
+            self.mean[k] += 0.1 * (sample - self.mean[k])
+        return torch.nn.functional.cross_entropy(self(x), y)
+
+
+def test_a_rule_of_its_own_takes_the_place_of_the_gradient():
+    torch.manual_seed(0)
+    y = torch.arange(90) % 3
+    x = torch.randn(90, 1, 6) + 3 * torch.nn.functional.one_hot(y, 6)[:, None]
+    model = Means(3, 6)
+    loader = DataLoader(TensorDataset(x, y), batch_size=10, shuffle=True)
+    losses = fit(model, loader, Recipe(epochs=3))
+    assert losses[-1] < losses[0]
+    assert model.course == sorted(model.course)
+    assert 0 < model.course[0] < model.course[-1] < 1
+    assert (model(x).argmax(1) == y).float().mean() > 0.8

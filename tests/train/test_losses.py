@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from striate.train.losses import cross_entropy
+from striate.train.losses import cross_entropy, loss_of
 
 X = torch.randn(6, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 Y = torch.tensor([0, 1, 2, 3, 1, 2])
@@ -51,3 +51,11 @@ def test_auxiliary_classifiers_count_three_tenths():
     loss = cross_entropy(0.1)
     alone = [loss(nn.Identity(), x, Y) for x in (X, 2 * X, -X)]
     assert torch.allclose(loss(Helped(), X, Y), alone[0] + 0.3 * (alone[1] + alone[2]))
+
+
+def test_a_network_may_bring_its_own_loss():
+    net = torch.nn.Linear(3, 2)
+    x, y = torch.randn(4, 3), torch.tensor([0, 1, 1, 0])
+    assert loss_of(net, 0.1)(net, x, y) == cross_entropy(0.1)(net, x, y)
+    net.criterion = lambda answer, y: (answer.sum(1) - y).abs().mean()
+    assert loss_of(net, 0.1)(net, x, y) == (net(x).sum(1) - y).abs().mean()

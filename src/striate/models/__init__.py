@@ -21,12 +21,21 @@ from striate.models.ciresan import (
     ciresan_mnist,
     ciresan_norb,
 )
+from striate.models.committee import committee
+from striate.models.cresceptron import cresceptron
 from striate.models.deepface import deepface
+from striate.models.denker import denker1989
 from striate.models.eegnet import eegnet
+from striate.models.emg import emg1988
 from striate.models.fastnet import fastnet, initialise
 from striate.models.googlenet import googlenet
+from striate.models.homma import homma1987
 from striate.models.lenet import lecun1989, lenet1, lenet5, lenet5_1998
+from striate.models.neocognitron import neocognitron1980
+from striate.models.neocognitron1988 import neocognitron1988
+from striate.models.neocognitron2003 import add_if_silent, neocognitron2003
 from striate.models.nin import allcnn_c, nin
+from striate.models.pyramid import pyramid_fillin, pyramid_superresolution
 from striate.models.resnet import (
     resnet18,
     resnet20,
@@ -39,16 +48,38 @@ from striate.models.resnet import (
 )
 from striate.models.siann import siann1988, siann1991
 from striate.models.simard import simard2003
-from striate.models.tdnn import tdnn, tdnn2d
+from striate.models.tdnn import tdnn, tdnn2d, yamaguchi1990
+from striate.models.textcnn import textcnn
 from striate.models.transformer import spatial_transformer
 from striate.models.unet import unet
 from striate.spec import Spec
 
-__all__ = ["CARDS", "MODELS", "Card", "build", "card_of", "initialise", "published"]
+__all__ = [
+    "CARDS",
+    "MODELS",
+    "Card",
+    "build",
+    "card_of",
+    "has_own_rule",
+    "initialise",
+    "known",
+    "published",
+]
 
 _BUILDERS: tuple[Callable[..., nn.Module], ...] = (
-    *(fastnet, siann1988, tdnn, lecun1989, lenet1, tdnn2d, siann1991, lenet5, lenet5_1998),
-    *(simard2003, ciresan_mlp, ciresan_mnist, ciresan_cifar, ciresan_gtsrb, ciresan_hwdb),
+    *(fastnet, neocognitron1980, homma1987, neocognitron1988, siann1988, emg1988, tdnn),
+    *(denker1989, lecun1989, lenet1, tdnn2d, yamaguchi1990, siann1991, cresceptron, lenet5),
+    *(lenet5_1998, pyramid_superresolution, pyramid_fillin, neocognitron2003, add_if_silent),
+    *(
+        committee,
+        textcnn,
+        simard2003,
+        ciresan_mlp,
+        ciresan_mnist,
+        ciresan_cifar,
+        ciresan_gtsrb,
+        ciresan_hwdb,
+    ),
     *(ciresan_norb, alexnet, alexnet_ungrouped, nin, allcnn_c, deepface, googlenet),
     *(resnet18, resnet34, resnet50, resnet101, resnet152, resnet20, resnet56, resnet110),
     *(spatial_transformer, unet, capsnet, chaos_small, chaos_medium, chaos_large, eegnet),
@@ -58,7 +89,10 @@ MODELS: dict[str, Callable[..., nn.Module]] = {build.__name__: build for build i
 
 @dataclass(frozen=True)
 class Card:
-    """What was published: who, when, the input (C, *S), classes, the result, parameters."""
+    """What was published: who, when, the input (C, *S), classes, the result, parameters.
+
+    Networks that grow have few parameters before they learn. `rule` says how a network learns.
+    """
 
     year: int
     authors: str
@@ -66,6 +100,7 @@ class Card:
     classes: int
     headline: str
     parameters: int
+    rule: str = "backpropagation"
 
 
 _HE = "He, Zhang, Ren, Sun"
@@ -85,19 +120,52 @@ CARDS: dict[str, Card] = {
     "fastnet": Card(
         2026, "Striate, after Page and Jordan", (3, 32, 32), 10, "the default; any axes", 564_944,
     ),
+    "neocognitron1980": Card(
+        1980, "Fukushima", (1, 16, 16), 10, "five digits, shifted and deformed", 29_472,
+        "competition without a teacher",
+    ),
+    "homma1987": Card(
+        1987, "Homma, Atlas, Marks", (16, 16), 30, "30 model phonemes", 15_360, "delta rule",
+    ),
+    "neocognitron1988": Card(
+        1988, "Fukushima", (1, 19, 19), 10, "handwritten digits", 37_406, "taught by stages",
+    ),
     "siann1988": Card(1988, "Zhang", (1, 28, 28), 10, "shifted characters", 81_180),
+    "emg1988": Card(1988, "Graupe, Liu, Moschytz", (1, 2000), 0, "who fired when", 133),
     "tdnn": Card(1989, _WAIBEL, (16, 15), 3, "b, d, g 98.5 %", 515),
+    "denker1989": Card(
+        1989, "Denker et al.", (1, 16, 16), 10, "templates made by hand, ZIP codes", 7_850,
+    ),
     "lecun1989": Card(1989, "LeCun et al.", (1, 16, 16), 10, "ZIP codes 5.0 % error", 9_760),
     "lenet1": Card(1990, "LeCun et al.", (1, 28, 28), 10, "MNIST 1.7 % error", 2_578),
     "tdnn2d": Card(1990, "Hampshire, Waibel", (16, 15), 3, "six speakers, 98.4 % combined", 1_571),
+    "yamaguchi1990": Card(
+        1990, "Yamaguchi, Sakamoto, Akabane, Fujimoto", (16, 100), 28, "28 words 97.1 %", 28_980,
+    ),
     "siann1991": Card(1991, _ZHANG, (1, 28, 28), 10, "medical images; a map a class", 5_280),
+    "cresceptron": Card(
+        1992, "Weng, Ahuja, Huang", (1, 64, 64), 10, "recognition and segmentation", 0, "growth",
+    ),
     "lenet5": Card(1998, _LECUN, (1, 32, 32), 10, "MNIST 0.95 % error (the RBF form)", 61_706),
     "lenet5_1998": Card(1998, _LECUN, (1, 32, 32), 10, "MNIST 0.95 % error", 60_000),
+    "pyramid_superresolution": Card(
+        2001, "Behnke", (1, 16, 16), 0, "pictures four times as fine", 235,
+    ),
+    "pyramid_fillin": Card(2001, "Behnke", (1, 28, 28), 0, "occluded digits", 14_469),
+    "neocognitron2003": Card(
+        2003, "Fukushima", (1, 65, 65), 10, "ETL1 digits 98.6 %", 800, "competition with labels",
+    ),
+    "add_if_silent": Card(
+        2013, "Fukushima", (1, 65, 65), 10, "cells made once, never changed", 800, "add if silent",
+    ),
     "simard2003": Card(
         2003, "Simard, Steinkraus, Platt", (1, 29, 29), 10, "MNIST 0.4 % error, elastic", 132_540,
     ),
     "ciresan_mlp": Card(
         2010, _BIG, (1, 29, 29), 10, "MNIST 0.35 % error", 12_115_010,
+    ),
+    "committee": Card(
+        2012, _CIRESAN, (1, 29, 29), 10, "MNIST 0.23 % error, 35 columns", 532_280,
     ),
     "ciresan_mnist": Card(2012, _CIRESAN, (1, 29, 29), 10, "MNIST 0.23 % error, 35 nets", 76_040),
     "ciresan_cifar": Card(2012, _CIRESAN, (3, 32, 32), 10, "CIFAR-10 11.21 % error", 1_660_710),
@@ -113,6 +181,7 @@ CARDS: dict[str, Card] = {
     ),
     "deepface": Card(2014, _DEEPFACE, (3, 152, 152), 4030, "LFW 97.35 %", 118_923_774),
     "googlenet": Card(2014, _SZEGEDY, (3, 224, 224), 1000, "ImageNet top-5 6.67 %", 6_998_552),
+    "textcnn": Card(2014, "Kim", (1, 56), 2, "sentences: sentiment, questions", 1_860_902),
     "resnet18": Card(2015, _HE, (3, 224, 224), 1000, _IMAGENET, 11_689_512),
     "resnet34": Card(2015, _HE, (3, 224, 224), 1000, _IMAGENET, 21_797_672),
     "resnet50": Card(2015, _HE, (3, 224, 224), 1000, _IMAGENET, 25_557_032),
@@ -132,6 +201,22 @@ CARDS: dict[str, Card] = {
     "chaos_large": Card(2017, _CHAOS, (1, 29, 29), 10, "up to 103 times on 244 threads", 383_160),
     "eegnet": Card(2018, "Lawhern et al.", (64, 128), 4, "four brain-computer interfaces", 2_388),
 }  # fmt: skip
+
+
+def has_own_rule(name: str) -> bool:
+    """Tell whether a network learns by a rule of its own; unknown ones do not."""
+    return name in CARDS and CARDS[name].rule != Card.rule
+
+
+def known(name: str) -> str:
+    """Return the name of a network.
+
+    Raises:
+        RecipeError: there is none of that name.
+    """
+    if name not in MODELS:
+        raise RecipeError(f"no network is called {name!r}; {suggest(name, MODELS)}")
+    return name
 
 
 def published(name: str) -> Spec:
@@ -155,27 +240,28 @@ def build(name: str, spec: Spec | None = None, **options: Any) -> nn.Module:
         RecipeError: there is no such network, option or option value, or the samples are too
             small for it.
     """
-    if name not in MODELS:
-        raise RecipeError(f"no network is called {name!r}; {suggest(name, MODELS)}")
-    builder = MODELS[name]
-    known = {k: v.annotation for k, v in signature(builder).parameters.items() if k != "spec"}
+    builder = MODELS[known(name)]
+    takes = {k: v.annotation for k, v in signature(builder).parameters.items() if k != "spec"}
     for key, value in options.items():
-        if key not in known:
+        if key not in takes:
             raise RecipeError(
                 f"network {name!r} has no option {key!r}; "
-                f"{suggest(key, known) if known else 'it has none'}"
+                f"{suggest(key, takes) if takes else 'it has none'}"
             )
-        kind = known[key]
+        kind = takes[key]
         if kind in (int, str, bool) and type(value) is not kind:
             raise RecipeError(
                 f"option {key!r} of network {name!r} must be of type {kind.__name__}; got {value!r}"
             )
     if spec is None and name not in CARDS:
         raise RecipeError(f"network {name!r} has no published input; pass a Spec")
+    sample = spec or published(name)
     try:
-        return builder(spec or published(name), **options)
+        net = builder(sample, **options)
     except (ValueError, TypeError) as error:
         raise RecipeError(f"network {name!r} cannot be built so: {error}") from error
+    net.spec = sample  # type: ignore[assignment]  # for whoever asks what it takes
+    return net
 
 
 def card_of(name: str) -> dict[str, Any]:

@@ -5,18 +5,29 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from striate.layers import Capsules, PrimaryCapsules, conv, measured_shape
+from striate.layers import (
+    Brightness,
+    Capsules,
+    PrimaryCapsules,
+    conv,
+    euclidean_loss,
+    margin_loss,
+    measured_shape,
+    shares,
+)
 from striate.spec import Spec
 
 __all__ = ["CapsNet", "capsnet"]
 
 PRIMARY, DIGIT = 8, 16  # numbers in a primary capsule and in one of a class
+DRAWING = 0.0005  # weight of the decoder's squared error
 
 
 class CapsNet(nn.Module):
     """Two convolutions, primary capsules, capsules of the classes.
 
     Shape: (N, C, *S) -> (N, K), the capsules' lengths, 0 to 1
+    Math:  it learns by the margin loss of the lengths, + 0.0005 |drawn - sample|^2 with a decoder
 
     Args:
         spec: what a sample is.
@@ -34,6 +45,7 @@ class CapsNet(nn.Module):
             conv(axes, maps, types * PRIMARY, 9, stride=2), PrimaryCapsules(PRIMARY),
         )  # fmt: skip
         count, _ = measured_shape(self.features, spec.channels, spec.size)
+        self.light = Brightness(spec.mean, spec.std, *spec.value_range)
         self.capsules = Capsules(count, PRIMARY, len(spec.classes), DIGIT, rounds)
         self.decoder = nn.Sequential(
             nn.Linear(len(spec.classes) * DIGIT, 512), nn.ReLU(inplace=True),
@@ -41,9 +53,21 @@ class CapsNet(nn.Module):
             nn.Linear(1024, prod(spec.shape)), nn.Sigmoid(),
         ) if decoder else None  # fmt: skip
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the lengths."""
-        return self.vectors(x).norm(dim=2)
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor, Tensor]:
+        """Return the lengths; while learning to draw, also the capsules and the light to draw."""
+        vectors = self.vectors(x)
+        lengths = vectors.norm(dim=2)
+        if self.training and self.decoder is not None:
+            return lengths, vectors, self.light(x).flatten(1)
+        return lengths
+
+    def criterion(self, answer: Tensor | tuple[Tensor, Tensor, Tensor], y: Tensor) -> Tensor:
+        """Return the loss of an answer to samples of y, (N,) classes or (N, K) shares."""
+        if isinstance(answer, Tensor):
+            return margin_loss(answer, y)
+        lengths, vectors, light = answer
+        drawn = self.draw(vectors, shares(y, lengths).argmax(1))
+        return margin_loss(lengths, y) + DRAWING * 2 * euclidean_loss(drawn, light)
 
     def vectors(self, x: Tensor) -> Tensor:
         """Return the capsules of the classes: (N, K, 16)."""

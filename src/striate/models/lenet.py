@@ -9,6 +9,7 @@ from striate.layers import (
     Convolution,
     RBFOutput,
     ScaledTanh,
+    SquaredError,
     avg_pool,
     conv,
     measured_shape,
@@ -46,7 +47,7 @@ def lecun1989(spec: Spec) -> nn.Module:
     """Build the net that read ZIP codes: weights shared within a map, biases not.
 
     9,760 parameters and 64,660 connections on 1 x 16 x 16 with 10 classes: H1 1,068, H2 2,592,
-    H3 5,790, output 310 [certain].
+    H3 5,790, output 310 [certain]. It learns by squared errors against -1 and 1.
 
     Shape: (N, C, H, W) -> (N, K)
     Raises:
@@ -64,6 +65,7 @@ def lecun1989(spec: Spec) -> nn.Module:
         h1, ScaledTanh(), h2, ScaledTanh(), nn.Flatten(),
         nn.Linear(values, 30), ScaledTanh(), nn.Linear(30, len(spec.classes)), ScaledTanh(),
     )  # fmt: skip
+    net.criterion = SquaredError(-1, 1)  # type: ignore[assignment]
     return uniform_by_fan_in(net)
 
 
@@ -164,6 +166,10 @@ class Subsampling(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the smaller map."""
         return self.coefficient * (self.area * self.mean(x)) + self.bias
+
+    def connections(self, x: Tensor, y: Tensor) -> int:
+        """Return the links of one sample: each output sums a square and a bias."""
+        return prod(y.shape[1:]) * (self.area + 1)
 
 
 @torch.no_grad()

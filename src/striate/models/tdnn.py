@@ -1,13 +1,13 @@
-"""Time-delay neural networks: weights shared along time, then along frequency too."""
+"""Time-delay networks: weights shared along time, along frequency too, and events in words."""
 
 from math import prod
 
 from torch import Tensor, nn
 
-from striate.layers import conv
+from striate.layers import GlobalPool, conv
 from striate.spec import Spec
 
-__all__ = ["OverTime", "tdnn", "tdnn2d"]
+__all__ = ["EventWords", "OverTime", "tdnn", "tdnn2d", "yamaguchi1990"]
 
 
 class OverTime(nn.Module):
@@ -77,6 +77,56 @@ def tdnn2d(spec: Spec, maps: int = 8, invariant: bool = False) -> nn.Module:
         AddChannel(), nn.Conv2d(1, maps, (5, 3)), nn.Sigmoid(),
         nn.Conv2d(maps, len(spec.classes), (left, 5)), nn.Sigmoid(), OverTime(),
     )  # fmt: skip
+
+
+class EventWords(nn.Module):
+    """A few event nets for every word, each heard where it is loudest, and a net for every word.
+
+    Shape: (N, C, T) -> (N, K)
+    Math:  event = max_t TDNN(x)(t), which has no weights and sends its gradient to one time
+
+    Args:
+        bands: C.
+        words: K.
+        events: of each word.
+        hidden: units of each event's net, and of each word's.
+    """
+
+    def __init__(self, bands: int, words: int, events: int, hidden: int) -> None:
+        super().__init__()
+        count = words * events
+        self.events = nn.Sequential(
+            nn.Conv1d(bands, count * hidden, 3), nn.Sigmoid(),
+            nn.Conv1d(count * hidden, count, 5, groups=count), nn.Sigmoid(),
+        )  # fmt: skip
+        self.heard = GlobalPool("max")
+        self.words = nn.Sequential(
+            nn.Conv1d(count, words * hidden, 1, groups=words), nn.Tanh(),
+            nn.Conv1d(words * hidden, words, 1, groups=words), nn.Tanh(),
+        )  # fmt: skip
+        self.classifier = nn.Linear(words, words)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits of the words."""
+        heard = self.heard(self.events(x))
+        return self.classifier(self.words(heard[:, :, None])[:, :, 0])
+
+
+def yamaguchi1990(spec: Spec, events: int = 3, hidden: int = 6) -> nn.Module:
+    """Build the word recogniser of event nets: the first max pooling over time.
+
+    Shape: (N, C, T) -> (N, K)
+    Args:
+        events: of each word, a syllable or so each.
+        hidden: units of each event's net, and of each word's [both reconstructed].
+    Raises:
+        ValueError: samples are no series, or shorter than 7 frames.
+
+    Source: Yamaguchi, Sakamoto, Akabane, Fujimoto 1990, A Neural Network for Speaker-Independent
+        Isolated Word Recognition, ICSLP.
+    """
+    _series(spec, 7)
+    return EventWords(spec.channels, len(spec.classes), events, hidden)
 
 
 def _series(spec: Spec, least: int) -> None:

@@ -52,6 +52,8 @@ class State:
     @classmethod
     def start(cls, model: nn.Module, recipe: Recipe, scale: bool = False) -> "State":
         """Return the state before the first update."""
+        if hasattr(model, "learn"):  # by a rule of its own
+            return cls(model, torch.optim.SGD([{"params": []}], lr=0.0), peak=[0.0])
         name = "muon" if recipe.optimizer == "auto" else recipe.optimizer
         without_compiler()
         optimizer = OPTIMIZERS[name](model, recipe)
@@ -103,6 +105,9 @@ def steps(
     The body of your `for` is the callback: log, evaluate, save, change the loader, break. Time
     spent in it counts against `seconds`.
 
+    A model with a rule of its own has a method `learn(x, y, progress)`, y (N,) classes, that is
+    called in place of gradient and optimizer and returns what stands for the loss.
+
     Args:
         model: trained in place, on its device.
         loader: batches (x, y) on the same device; a `Loader` goes on where its `step` stands.
@@ -135,8 +140,11 @@ def steps(
         for group, lr in zip(state.optimizer.param_groups, state.peak, strict=True):
             group["lr"] = lr * factor
         model.train()
-        value = _accumulate(state, batches, recipe, loss)
-        _update(state, recipe, progress)
+        if hasattr(model, "learn"):
+            value = _learn(state, batches, recipe, progress)
+        else:
+            value = _accumulate(state, batches, recipe, loss)
+            _update(state, recipe, progress)
         state.seconds = time.monotonic() - begun
         epoch = state.index * recipe.accumulate / len(loader)
         yield Step(state.index, epoch, progress, value, factor, state)
@@ -147,6 +155,16 @@ def steps(
 def _forever(loader: Batches) -> Iterator[Any]:
     while True:
         yield from loader
+
+
+def _learn(state: State, batches: Iterator[Any], recipe: Recipe, progress: float) -> Tensor:
+    """Let the model learn by its own rule."""
+    values = []
+    for _ in range(recipe.accumulate):
+        x, y = next(batches)
+        values.append(state.model.learn(x, y.argmax(1) if y.dim() == 2 else y, progress))  # type: ignore[operator]
+    state.index += 1
+    return torch.stack(values).mean()
 
 
 def _accumulate(state: State, batches: Iterator[Any], recipe: Recipe, loss: Loss) -> Tensor:

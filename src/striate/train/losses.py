@@ -9,11 +9,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["Loss", "cross_entropy"]
+__all__ = ["Loss", "cross_entropy", "loss_of"]
 
 HELP = 0.3  # weight of an auxiliary classifier (Szegedy et al. 2014, arXiv:1409.4842, section 5)
 
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
+
+
+def loss_of(model: nn.Module, smoothing: float = 0.0, autocast: torch.dtype | None = None) -> Loss:
+    """Return the loss by which `model` learns: its own, or cross-entropy.
+
+    A network has its own where it carries a function `criterion(answer, y)`.
+    """
+    if not hasattr(model, "criterion"):
+        return cross_entropy(smoothing, autocast)
+
+    def loss(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, autocast, enabled=autocast is not None):
+            answer = model(x)
+        value: Tensor = model.criterion(answer, y)  # type: ignore[operator]
+        return value
+
+    return loss
 
 
 def cross_entropy(smoothing: float = 0.0, autocast: torch.dtype | None = None) -> Loss:

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from striate.bundle import grow_like
 from striate.errors import DataError, RecipeError
 from striate.train.loop import State
 
@@ -120,6 +121,7 @@ def _flatten(state: State) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def _unflatten(state: State, tensors: dict[str, Tensor], rest: dict[str, Any]) -> None:
     model = {k[6:]: v for k, v in tensors.items() if k.startswith("model.")}
+    grow_like(state.model, model)
     state.model.load_state_dict(model)
     moments: dict[int, dict[str, Any]] = {}
     for name, value in tensors.items():

@@ -1,0 +1,105 @@
+"""A committee of columns: equal networks that see the sample drawn to different widths."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from striate.layers import Brightness, softmax_loss
+from striate.models.ciresan import ciresan_mnist
+from striate.spec import Spec
+
+__all__ = ["Committee", "Width", "committee"]
+
+WIDTHS = (0, 10, 12, 14, 16, 18, 20)  # of the ink in pixels, in 29; 0: as it is
+INK = 0.3  # share of white from which a pixel is ink
+
+
+class Width(nn.Module):
+    """Draw the ink of a picture to one width, its middle to the middle.
+
+    Shape: (N, C, H, W) -> the same
+    Math:  bilinear; height stays
+
+    Args:
+        width: of the ink, in pixels; 0 changes nothing.
+    """
+
+    def __init__(self, width: float) -> None:
+        super().__init__()
+        self.width = width
+
+    def forward(self, light: Tensor) -> Tensor:
+        """Return the pictures."""
+        if not self.width:
+            return light
+        side = light.shape[3]
+        inked = light.amax((1, 2)) > INK
+        place = torch.arange(side, device=light.device).expand_as(inked)
+        left = torch.where(inked, place, side).amin(1).to(light)
+        right = torch.where(inked, place, -1).amax(1).to(light)
+        blank = right < left  # nothing to draw: leave it
+        left, right = left.masked_fill(blank, 0), right.masked_fill(blank, side - 1)
+        scale = ((right - left + 1) / self.width).masked_fill(blank, 1)
+        middle = (left + right + 1) / side - 1
+        turn = light.new_zeros(len(light), 2, 3)
+        turn[:, 0, 0], turn[:, 0, 2], turn[:, 1, 1] = scale, middle, 1
+        grid = F.affine_grid(turn, list(light.shape), align_corners=False)
+        return F.grid_sample(light, grid, align_corners=False)
+
+    def extra_repr(self) -> str:
+        """Return the arguments."""
+        return f"width={self.width:g}"
+
+
+class Committee(nn.Module):
+    """Columns that learn alone and answer together.
+
+    Shape: (N, C, H, W) -> (N, K), the log of the mean of their probabilities; while learning,
+        (columns, N, K)
+
+    Args:
+        spec: what a sample is.
+        widths: of each column.
+    """
+
+    def __init__(self, spec: Spec, widths: list[float]) -> None:
+        super().__init__()
+        self.light = Brightness(spec.mean, spec.std, *spec.value_range)
+        self.columns = nn.ModuleList(
+            nn.Sequential(Width(width), ciresan_mnist(spec)) for width in widths
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the common answer."""
+        light = self.light(x)
+        answers = torch.stack([column[1](2 * column[0](light) - 1) for column in self.columns])  # type: ignore[index]
+        if self.training:
+            return answers
+        return answers.log_softmax(2).logsumexp(0) - torch.tensor(len(answers)).log()
+
+    def criterion(self, answer: Tensor, y: Tensor) -> Tensor:
+        """Return the sum of the columns' losses: none hears of the others."""
+        return torch.stack([softmax_loss(one, y) for one in answer]).sum()
+
+
+def committee(spec: Spec, columns: int = 7) -> nn.Module:
+    """Build the multi-column network: `columns` of `ciresan_mnist`, each on another width.
+
+    76,040 parameters a column on 1 x 29 x 29 with 10 classes. The paper has 35: five of each of
+    seven widths.
+
+    Shape: (N, C, H, W) -> (N, K)
+    Args:
+        columns: at least 1; the seven widths take turns.
+    Raises:
+        ValueError: there is no column, or samples are no pictures of at least 21 pixels a side.
+
+    Source: Ciresan, Meier, Schmidhuber 2012, Multi-column Deep Neural Networks for Image
+        Classification, arXiv:1202.2745.
+    """
+    if columns < 1 or spec.axes != 2:
+        raise ValueError(
+            f"a committee wants pictures and at least 1 column; got {spec.shape} and {columns}"
+        )
+    scale = spec.size[1] / 29
+    return Committee(spec, [scale * WIDTHS[k % len(WIDTHS)] for k in range(columns)])

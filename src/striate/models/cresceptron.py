@@ -1,0 +1,186 @@
+"""The cresceptron: a network that grows where it has no word for what it sees."""
+
+from math import pi
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from striate.layers import Brightness, avg_pool, max_pool
+from striate.models.neocognitron import pictures
+from striate.models.neocognitron2003 import Likeness, disc
+from striate.spec import Spec
+
+__all__ = ["Cresceptron", "Directions", "cresceptron"]
+
+BLUR = 1.0  # sigma behind each node reduction, in samples
+MOST = 2000  # detectors of a level
+
+
+class Directions(nn.Module):
+    """Edges of eight directions: how much brightness rises that way.
+
+    Shape: (N, C, H, W) -> (N, 8, H, W)
+    Math:  phi[cos(k 45 deg) d/dx + sin(k 45 deg) d/dy] of the light, colours added, the
+           derivatives smoothed by a Gaussian of 1 sample
+    """
+
+    kernel: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        place = torch.arange(5) - 2.0
+        slope = disc(5, 1.0) * place[None]
+        turns = torch.arange(8) * pi / 4
+        bank = turns.cos().view(-1, 1, 1) * slope + turns.sin().view(-1, 1, 1) * slope.T
+        self.register_buffer("kernel", bank[:, None], persistent=False)
+
+    def forward(self, light: Tensor) -> Tensor:
+        """Return the edges."""
+        grey = F.pad(light.mean(1, keepdim=True), [2] * 4, "replicate")
+        return F.conv2d(grey, self.kernel).relu()
+
+
+class Level(nn.Module):
+    """Detect patterns, keep the strongest of every square, and blur: it may be a little elsewhere.
+
+    Shape: (N, C, H, W) -> (N, K, H / 2, W / 2)
+
+    Args:
+        inputs: C.
+        theta: cosine from which a detector answers.
+        pool: "max", or "average" to see what the maximum is for.
+    """
+
+    blur: Tensor
+
+    def __init__(self, inputs: int, theta: float, pool: str) -> None:
+        super().__init__()
+        self.detect = Likeness(inputs, 3, 1, theta)
+        self.reduce = max_pool(2, 2) if pool == "max" else avg_pool(2, 2)
+        self.register_buffer("blur", disc(3, BLUR), persistent=False)
+
+    def forward(self, u: Tensor) -> Tensor:
+        """Return the nodes."""
+        nodes = self.reduce(self.detect(u))
+        kernel = self.blur.expand(nodes.shape[1], 1, 3, 3)
+        y: Tensor = F.conv2d(nodes, kernel, padding=1, groups=nodes.shape[1])
+        return y
+
+
+class Cresceptron(nn.Module):
+    """Levels that make a detector for every part they do not know, and a node for every view.
+
+    Learning a view of a class: at each level, wherever something is to be seen and no detector
+    answers, one is made of it; if the top does not answer with the right class, a node remembers
+    the whole. It slides over larger pictures; `segment` follows the maxima back to the edges.
+
+    Shape: (N, C, H, W) -> (N, K), the answer of the best node of each class at its best place
+
+    Args:
+        spec: what a sample is; larger pictures may be asked later.
+        theta: cosine below which a level knows no word.
+        pool: "max" or "average".
+    """
+
+    label: Tensor
+    grows = ("label",)
+
+    def __init__(self, spec: Spec, theta: float, pool: str) -> None:
+        super().__init__()
+        pictures(spec)
+        if pool not in ("max", "average"):
+            raise ValueError(f"pool must be max or average; got {pool!r}")
+        if not 0 < theta < 1:
+            raise ValueError(f"theta must lie between 0 and 1; got {theta}")
+        side = min(spec.size) // 4
+        if side < 2 or spec.size[0] != spec.size[1]:
+            raise ValueError(f"samples must be squares of at least 8 pixels; got {spec.size}")
+        self.theta, self.classes = theta, len(spec.classes)
+        self.light = Brightness(spec.mean, spec.std, *spec.value_range)
+        self.edges = Directions()
+        self.levels = nn.ModuleList(Level(8, theta, pool) for _ in range(2))
+        self.top = Likeness(0, side, 0, 0.0)
+        self.register_buffer("label", torch.zeros(0, dtype=torch.int64))
+
+    def planes(self) -> list[int]:
+        """Return how many detectors each level has, and how many nodes the top."""
+        return [len(level.detect.x) for level in self.levels] + [len(self.top.x)]  # type: ignore[union-attr, arg-type]
+
+    def nodes(self, edges: Tensor) -> Tensor:
+        """Return the answer of every node at every place: (N, M, H', W')."""
+        u = edges
+        for level in self.levels:
+            u = level(u)
+        y: Tensor = self.top(u)
+        return y
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits: the classes' likenesses, 20 to 1."""
+        return 20 * self.likeness(self.nodes(self.edges(self.light(x))))
+
+    def likeness(self, said: Tensor) -> Tensor:
+        """Return the best answer of each class, 0 where it has no node: (N, K)."""
+        best = said.new_zeros(len(said), self.classes)
+        if said.shape[1]:
+            most = said.flatten(2).amax(2)
+            best = best.scatter_reduce(1, self.label.expand_as(most), most, "amax")
+        return best
+
+    @torch.no_grad()
+    def learn(self, x: Tensor, y: Tensor, progress: float) -> Tensor:
+        """Grow by the samples one after the other; return the loss of the answers before."""
+        answers = []
+        for u, label in zip(self.edges(self.light(x)), y.tolist(), strict=True):
+            below = u[None]
+            for level in self.levels:
+                level.detect.add_where_silent(below, self.theta, MOST)  # type: ignore[union-attr, operator]
+                below = level(below)
+            said = self.likeness(self.top(below))
+            if said.max() < self.theta or int(said.argmax()) != label:
+                self._remember(below, label)
+            answers.append(said)
+        return F.cross_entropy(20 * torch.cat(answers), y)
+
+    def _remember(self, below: Tensor, label: int) -> None:
+        """Make a node of the window with most in it, as wide as the levels are now."""
+        side = self.top.window
+        energy = F.avg_pool2d(below.square().sum(1, keepdim=True), side, 1)
+        place = int(energy.argmax())
+        row, column = place // energy.shape[3], place % energy.shape[3]
+        node = below[:, :, row : row + side, column : column + side]
+        self.top.add(node)
+        self.label = torch.cat([self.label, self.label.new_tensor([label])])
+
+    def segment(self, x: Tensor, of: Tensor | None = None) -> Tensor:
+        """Return the pixels that made the answer: back through the maxima to the edges.
+
+        Shape: (N, C, H, W) -> (N, H, W), 0 to 1, how much each edge gave to the answer
+
+        Args:
+            of: (N,) classes to look for; None: the answer itself.
+        """
+        with torch.enable_grad():
+            edges = self.edges(self.light(x)).detach().requires_grad_()
+            best = self.likeness(self.nodes(edges))
+            chosen = best.argmax(1) if of is None else of
+            best.gather(1, chosen[:, None]).sum().backward()
+        gave = (edges.grad * edges.detach()).clamp(min=0).sum(1)
+        return gave / gave.flatten(1).amax(1).clamp(min=1e-12)[:, None, None]
+
+
+def cresceptron(spec: Spec, theta: float = 0.8, pool: str = "max") -> nn.Module:
+    """Build the network that grows: two levels of detectors under nodes that remember views.
+
+    Shape: (N, C, H, W) -> (N, K)
+    Args:
+        theta: cosine below which a level knows no word [reconstructed].
+        pool: "max", or "average" to see what the maximum is for.
+    Raises:
+        ValueError: samples are no squares of at least 8 pixels, or an option is out of range.
+
+    Source: Weng, Ahuja, Huang 1992, Cresceptron: a self-organizing neural network which grows
+        adaptively, IJCNN; 1997, Learning Recognition and Segmentation Using the Cresceptron,
+        International Journal of Computer Vision 25(2).
+    """
+    return Cresceptron(spec, theta, pool)

@@ -1,0 +1,73 @@
+"""C-53: growth that stops; recall of every view; the answer followed back to its pixels."""
+
+import itertools
+
+import pytest
+import torch
+
+from striate.models import build
+from striate.spec import Spec
+
+SPEC = Spec(channels=1, size=(24, 24), classes=("cross", "ring"))
+
+
+def views(count=10, seed=0):
+    draw = torch.Generator().manual_seed(seed)
+    x, y = torch.zeros(count, 1, 24, 24), torch.arange(count) % 2
+    place = torch.arange(24.0)
+    for n in range(count):
+        dy, dx = (torch.rand(2, generator=draw) * 2 - 1).tolist()
+        v, h = place[:, None] - 11.5 - dy, place[None] - 11.5 - dx
+        ring = (torch.hypot(v, h) - 7).abs() < 1.3
+        cross = ((v.abs() < 1.3) | (h.abs() < 1.3)) & (torch.maximum(v.abs(), h.abs()) < 9)
+        x[n, 0] = (ring if y[n] else cross).float()
+    return x, y
+
+
+def grown(**options):
+    net = build("cresceptron", SPEC, **options)
+    x, y = views()
+    net.learn(x, y, 0.0)
+    net.learn(x, y, 0.5)
+    return net, x, y
+
+
+def test_every_view_is_recalled_and_the_second_pass_adds_nothing():
+    net, x, y = grown()
+    before = net.planes()
+    assert min(before) > 0
+    assert (net(x).argmax(1) == y).all()
+    net.learn(x, y, 0.9)
+    assert net.planes() == before
+
+
+def test_planes_never_become_fewer():
+    net = build("cresceptron", SPEC)
+    x, y = views()
+    counts = []
+    for n in range(10):
+        net.learn(x[n : n + 1], y[n : n + 1], 0.0)
+        counts.append(net.planes())
+    assert all(
+        a <= b for one, two in itertools.pairwise(counts) for a, b in zip(one, two, strict=True)
+    )
+
+
+def test_two_things_on_a_large_picture_are_told_apart_by_their_pixels():
+    net, x, _ = grown()
+    canvas = torch.zeros(1, 1, 64, 64)
+    canvas[..., 4:28, 4:28] = x[0]
+    canvas[..., 36:60, 34:58] = x[1]
+    for label, where in ((0, (4, 4)), (1, (36, 34))):
+        mask = net.segment(canvas, torch.tensor([label]))[0] > 0.05
+        inside = torch.zeros(64, 64, dtype=torch.bool)
+        inside[where[0] : where[0] + 24, where[1] : where[1] + 24] = True
+        assert mask.any()
+        assert (mask & inside).sum() > 0.9 * mask.sum()
+
+
+def test_options_are_checked():
+    with pytest.raises(Exception, match="pool must be max or average; got 'min'"):
+        build("cresceptron", SPEC, pool="min")
+    with pytest.raises(Exception, match="squares of at least 8 pixels"):
+        build("cresceptron", Spec(channels=1, size=(24, 20), classes=("a", "b")))
