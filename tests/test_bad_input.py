@@ -85,7 +85,7 @@ def test_class_folders_without_images(refused, tmp_path):
     for name in ("a", "b"):
         (tmp_path / "none" / name).mkdir(parents=True)
     (tmp_path / "none" / "a" / "notes.txt").write_text("x")
-    message = r"wanted image files in 2 class folders; got none; 1 were left out.*notes\.txt"
+    message = r"text files in 2 class folders; got none; 1 were left out.*notes\.txt"
     refused(message, "train", tmp_path / "none")
 
 

@@ -29,6 +29,8 @@ class Spec(BaseModel):
         std: per-channel deviation, in raw units of `dtype`, divided by next; above 0.
         step: distance between neighbouring samples along each axis, in `unit`.
         unit: "px", "s" or "mm".
+        frequencies: of a sound, the ends of its bands, lowest and highest, in Hz.
+        words: of a text, what the numbers 2, 3, ... mean; 0 is no word, 1 an unknown one.
         task: what the network answers.
         classes: class names, in the order of the network's outputs.
 
@@ -38,7 +40,7 @@ class Spec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["image"] = "image"
+    kind: Literal["image", "sound", "text"] = "image"
     channels: int
     size: tuple[int, ...]
     resize: Literal["stretch", "crop", "pad"] = "stretch"
@@ -47,6 +49,8 @@ class Spec(BaseModel):
     std: tuple[float, ...] = ()
     step: tuple[float, ...] = ()
     unit: Literal["px", "s", "mm"] = "px"
+    frequencies: tuple[float, ...] = ()
+    words: tuple[str, ...] = ()
     task: Literal["classification"] = "classification"
     classes: tuple[str, ...] = ()
 
@@ -66,6 +70,15 @@ class Spec(BaseModel):
             raise ValueError(f"std must be above 0 in every channel; got {self.std}")
         if self.step and len(self.step) != self.axes:
             raise ValueError(f"step must have {self.axes} values, one an axis; got {self.step}")
+        if self.kind == "sound" and (self.axes != 1 or not self.step or len(self.frequencies) != 2):
+            raise ValueError(
+                "a sound must have size (frames,), step (seconds,) and two frequencies; got "
+                f"{self.size}, {self.step}, {self.frequencies}"
+            )
+        if self.kind == "text" and (self.shape != (1, *self.size[:1]) or self.mean):
+            raise ValueError(
+                f"a text must be (1, words) without a mean; got {self.shape}, {self.mean}"
+            )
         if len(set(self.classes)) != len(self.classes):
             raise ValueError(f"class names must differ; got {self.classes}")
         return self

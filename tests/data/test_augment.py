@@ -39,7 +39,7 @@ def test_a_sample_is_changed_alike_in_any_batch(name):
     assert torch.allclose(some[1], whole[2], atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["crop", "affine", "zoom", "jitter", "cutout"])
+@pytest.mark.parametrize("name", ["crop", "affine", "elastic", "zoom", "jitter", "cutout"])
 def test_epochs_and_seeds_differ(name):
     x = pictures()
     assert not torch.equal(read(x, name), read(x, name, epoch=1))
@@ -153,3 +153,26 @@ def test_a_wrong_text_is_refused(text, message):
 
 def test_none_is_no_change():
     assert Augment.parse("none") == Augment.parse("") == Augment()
+
+
+@pytest.mark.parametrize("shape", [(64,), (29, 29), (12, 14, 10)])
+def test_elastic_moves_neighbours_together(shape):
+    place = np.stack(np.meshgrid(*[np.arange(s, dtype="f4") for s in shape], indexing="ij"))
+    x = np.repeat(place[None], 16, 0)  # each value says where it was
+    moved = read(x, "elastic=34").numpy() - x
+    inside = (slice(None), slice(None), *[slice(4, -4)] * len(shape))
+    moved = moved[inside]
+    assert 0.1 < moved.std() < 12
+    step = np.diff(moved, axis=-1)
+    assert step.std() < 0.5 * moved.std()
+
+
+def test_elastic_of_the_paper_moves_by_one_or_two_pixels():
+    place = np.stack(np.meshgrid(*[np.arange(29, dtype="f4")] * 2, indexing="ij"))
+    moved = read(np.repeat(place[None], 64, 0), "elastic=34").numpy() - place
+    assert moved[..., 8:-8, 8:-8].std() == pytest.approx(1.38, abs=0.15)
+
+
+def test_elastic_of_nothing_changes_nothing():
+    x = pictures()
+    torch.testing.assert_close(read(x, "elastic=0"), torch.from_numpy(x).float(), atol=1e-3, rtol=0)

@@ -135,10 +135,10 @@ def test_one_class_only_is_refused(tree):
 
 
 def test_class_folders_without_images_are_refused(tree):
-    with pytest.raises(
-        DataError, match="image files in 2 class folders; got none; 2 were left out"
-    ):
-        read(tree("a/1.txt", "b/2.txt"))
+    with pytest.raises(DataError, match="text files in 2 class folders; got none; 2 were left out"):
+        read(tree("a/1.pdf", "b/2.pdf"))
+    with pytest.raises(DataError, match="text files in 2 class folders; got none"):
+        read(tree("c/1.txt", "d/2.pdf", root="notes"))  # not every class has a text
 
 
 def test_a_flat_folder_says_what_is_wanted_and_what_is_there(tree):
@@ -170,7 +170,7 @@ def test_a_folder_to_predict_has_no_classes(tree):
     assert [fault.path for fault in found.skipped] == ["notes.txt"]
     one = read(root / "a.jpg", labelled=False)
     assert one.names == ("a.jpg",)
-    with pytest.raises(DataError, match="wanted image files; got none"):
+    with pytest.raises(DataError, match="wanted image, sound or text files; got none"):
         read(tree(root="nothing"), labelled=False)
 
 

@@ -66,6 +66,7 @@ class Loader:
         if self.index is None:
             self.index = np.arange(len(self.x))
         self._normalise = normaliser(self.spec, self.device)
+        self._known: tuple[int, np.ndarray, np.ndarray] | None = None  # order of the last epoch
 
     def __len__(self) -> int:
         """Batches an epoch."""
@@ -88,7 +89,7 @@ class Loader:
         Batch normalisation cannot learn from one sample, and must not be asked to.
         """
         cuts = np.append(np.arange(0, self.samples, self.batch), self.samples)
-        if self.shuffle and len(cuts) > 2 and cuts[-1] - cuts[-2] == 1:
+        if self.shuffle and len(cuts) > 2 and cuts[-1] - cuts[-2] == 1 < self.batch:
             cuts = np.delete(cuts, -2)
         return cuts
 
@@ -111,6 +112,14 @@ class Loader:
             yield self.read(order[cuts[k] : cuts[k + 1]], epoch)
         if not self.shuffle:
             self.step = 0
+
+    def batch_at(self, step: int) -> tuple[Tensor, Tensor]:
+        """Return batch number `step`, counted over all epochs, wherever this loader stands."""
+        epoch, k = divmod(step, len(self))
+        if self._known is None or self._known[0] != epoch:
+            self._known = (epoch, self._order(epoch), self._cuts())
+        _, order, cuts = self._known
+        return self.read(order[cuts[k] : cuts[k + 1]], epoch)
 
     def read(self, rows: np.ndarray, epoch: int = 0) -> tuple[Tensor, Tensor]:
         """Return the batch of the samples `rows` as epoch `epoch` shows it; channels last."""

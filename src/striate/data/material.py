@@ -76,7 +76,7 @@ def gather(
         split = load_split(manifest, samples, cache)
     else:
         split = make_split(samples, cache, validation, test, seed)
-    if spec is None:
+    if spec is None and chosen.kind != "text":  # numbers of words have no mean
         mean, std = statistics(cache.x, split.train)
         chosen = chosen.model_copy(update={"mean": mean, "std": std})
     return Material(samples, chosen, cache, split, found)

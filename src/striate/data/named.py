@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +17,7 @@ from urllib.request import urlopen
 import numpy as np
 
 from striate.data.archives import Part, from_parts, has_idx, read_idx
+from striate.data.canon import read_fsdd, read_polarity, read_usps
 from striate.data.cifar import find_cifar, read_cifar
 from striate.data.samples import Samples
 from striate.errors import DataError, suggest
@@ -83,14 +84,22 @@ _ALIASES = {
     "cifar-10": "cifar10",
 }
 
-NAMES = ("digits", *_PUBLIC)
+# Name -> what its folder may be called, a file that it holds, its reader: no download is known.
+_LOCAL: dict[str, tuple[tuple[str, ...], str, Callable[[Path, bool], Samples]]] = {
+    "usps": (("usps", "usps-zip"), "zip.train.gz", read_usps),
+    "fsdd": (("fsdd", "free-spoken-digit-dataset"), "recordings", read_fsdd),
+    "rt-polarity": (("rt-polarity", "rt-polaritydata"), "rt-polarity.pos", read_polarity),
+}
+
+NAMES = ("digits", *_PUBLIC, *_LOCAL)
 
 
 def read_named(name: str, labelled: bool = True, home: Path | None = None) -> Samples:
     """Read a data set by its name.
 
     Looked for in the folder that STRIATE_DATA names, in /usr/share/datasets and below `home`;
-    else downloaded to there, once, and compared with its published checksum.
+    else downloaded to there, once, and compared with its published checksum. USPS, spoken
+    digits and film reviews are not downloaded.
 
     Args:
         home: the cache folder; None is STRIATE_CACHE, or ~/.cache/striate.
@@ -102,6 +111,8 @@ def read_named(name: str, labelled: bool = True, home: Path | None = None) -> Sa
     known = _ALIASES.get(lower, lower)
     if known == "digits":
         return _digits(labelled)
+    if known in _LOCAL:
+        return _read_local(known, labelled, home)
     if known not in _PUBLIC:
         raise DataError(
             f"{name}: no such file or folder, nor a named data set; {suggest(known, NAMES)}"
@@ -111,6 +122,18 @@ def read_named(name: str, labelled: bool = True, home: Path | None = None) -> Sa
     if found := find_cifar(folder):
         return read_cifar(*found, labelled)
     return read_idx(folder, labelled, public.classes or None)
+
+
+def _read_local(name: str, labelled: bool, home: Path | None) -> Samples:
+    folders, mark, reader = _LOCAL[name]
+    places = [place / folder for place in _places(home) for folder in folders]
+    for place in places:
+        if (place / mark).exists():
+            return reader(place, labelled)
+    raise DataError(
+        f"{name}: no local copy; put one into {places[-len(folders)]}, or name the folder that "
+        f"holds {folders[0]}/ with STRIATE_DATA"
+    )
 
 
 def _digits(labelled: bool) -> Samples:

@@ -7,6 +7,8 @@ import numpy as np
 from PIL import Image
 
 from striate.data.decode import decode
+from striate.data.sound import decode_sound, prepare_sound
+from striate.data.text import decode_text, prepare_text
 from striate.spec import DTYPES, Spec
 
 __all__ = ["at_least", "normalise", "prepare", "prepare_file", "scaling", "to_bytes"]
@@ -57,6 +59,10 @@ def prepare_file(source: Path | bytes, spec: Spec) -> np.ndarray:
         DataError: the file cannot be decoded; the text gives the reason without the path.
         ValueError: as for `prepare`.
     """
+    if spec.kind == "sound":
+        return prepare_sound(decode_sound(source), spec)
+    if spec.kind == "text":
+        return prepare_text(decode_text(source), spec)
     return prepare(decode(source, at_least(spec)).array, spec)
 
 

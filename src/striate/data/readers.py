@@ -2,15 +2,16 @@
 
 import os
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from striate.data.archives import has_idx, read_idx, read_npz
 from striate.data.cifar import find_cifar, read_cifar
-from striate.data.decode import SUFFIXES
+from striate.data.kinds import KINDS, kind_of
 from striate.data.named import NAMES, read_named
 from striate.data.samples import SPLITS, Fault, Samples, class_order, need_two_classes
 from striate.data.tables import TABLES, read_table
@@ -27,8 +28,8 @@ def read(path: str | Path, labelled: bool = True, home: Path | None = None) -> S
 
     Class folders (`<class>/**`, or `train|val|valid|validation|test/<class>/**`), a table (CSV,
     TSV or Parquet; or a folder with a metadata.csv or labels.csv), an NPZ, a folder of IDX files,
-    a CIFAR folder, or a name: digits, mnist, fashion-mnist, cifar10. A path that exists wins
-    over a name. Files are neither opened nor decoded.
+    a CIFAR folder, or a name: digits, mnist, fashion-mnist, cifar10, usps, fsdd. A path that
+    exists wins over a name. Files are neither opened nor decoded.
 
     Args:
         path: a file, a folder or a name.
@@ -50,24 +51,25 @@ def read(path: str | Path, labelled: bool = True, home: Path | None = None) -> S
     if suffix == ".npz":
         return read_npz(root, labelled)
     if not labelled:
-        return _unlabelled(root.parent, [(root.name, root)], [])
+        return _unlabelled(root.parent, [(root.name, root)], [], kind_of([root]))
     raise DataError(
         f"{root}: wanted a folder of class folders, a table ({', '.join(TABLES)}), an .npz, or "
         f"one of the names {', '.join(NAMES)}; got a file {suffix or 'without a suffix'}"
     )
 
 
-def list_files(paths: Sequence[str | Path]) -> list[Path]:
-    """Return files in the order named; a folder becomes the image files below it, sorted.
+def list_files(paths: Sequence[str | Path], kind: str = "image") -> list[Path]:
+    """Return files in the order named; a folder becomes the files of a kind below it, sorted.
 
     Args:
         paths: files and folders. A file is taken whatever its name, and if it is missing too:
             whoever decodes it says so.
+        kind: as in `Spec.kind`.
     """
     files: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir():
-            files += [file for _, file in sorted(_Walk().images(path, ""))]
+            files += [file for _, file in sorted(_Walk(kind).files(path, ""))]
         else:
             files.append(path)
     return files
@@ -77,6 +79,7 @@ def list_files(paths: Sequence[str | Path]) -> list[Path]:
 class _Walk:
     """Walk folders in the order of names, noting what is left out."""
 
+    kind: str = "image"
     skipped: list[Fault] = field(default_factory=list)
 
     def leave_out(self, name: str, why: str) -> None:
@@ -107,21 +110,22 @@ class _Walk:
                 self.leave_out(prefix + name, loose)
         return found
 
-    def images(
+    def files(
         self, folder: Path, prefix: str, above: frozenset[str] = frozenset()
     ) -> Iterator[tuple[str, Path]]:
-        """Yield name and path of every image file below a folder."""
+        """Yield name and path of every file of the kind below a folder."""
         real = os.path.realpath(folder)
         if real in above:
             self.leave_out(prefix.rstrip("/"), "a link to a folder that it lies in")
             return
         for name, path in self.entries(folder, prefix):
             if path.is_dir():
-                yield from self.images(path, f"{prefix}{name}/", above | {real})
-            elif path.suffix.lower() in SUFFIXES:
+                yield from self.files(path, f"{prefix}{name}/", above | {real})
+            elif path.suffix.lower() in KINDS[self.kind]:
                 yield prefix + name, path
             else:
-                self.leave_out(prefix + name, "not an image, by its name")
+                article = "an" if self.kind == "image" else "a"
+                self.leave_out(prefix + name, f"not {article} {self.kind}, by its name")
 
 
 def _read_folder(root: Path, labelled: bool) -> Samples:
@@ -136,18 +140,34 @@ def _read_folder(root: Path, labelled: bool) -> Samples:
     if tables and labelled:
         return read_table(tables[0], labelled)
     if not labelled:
-        walk = _Walk()
-        return _unlabelled(root, sorted(walk.images(root, "")), walk.skipped)
+        walk, files = _most(lambda walk: list(walk.files(root, "")))
+        return _unlabelled(root, sorted(files), walk.skipped, walk.kind)
     return _class_folders(root)
 
 
-def _unlabelled(root: Path, found: list[tuple[str, Path]], skipped: list[Fault]) -> Samples:
+def _most(
+    look: Callable[["_Walk"], list[Any]], enough: Callable[[list[Any]], bool] = bool
+) -> tuple["_Walk", list[Any]]:
+    """Look for images; where there are none, for enough of another kind; return walk and find."""
+    walks = []
+    for kind in KINDS:
+        walk = _Walk(kind)
+        found = look(walk)
+        if found and (kind == "image" or enough(found)):
+            return walk, found
+        walks.append(walk)
+    return walks[0], []
+
+
+def _unlabelled(
+    root: Path, found: list[tuple[str, Path]], skipped: list[Fault], kind: str
+) -> Samples:
     if not found:
-        raise DataError(f"{root}: wanted image files; got none{_left_out(skipped)}")
+        raise DataError(f"{root}: wanted image, sound or text files; got none{_left_out(skipped)}")
     names, files = zip(*found, strict=True)
     return Samples(
         root=root,
-        kind="image",
+        kind=kind,
         names=names,
         classes=(),
         labels=np.full(len(names), -1, np.int64),
@@ -169,26 +189,32 @@ def _class_folders(root: Path) -> Samples:
     classes = class_order(name for _, name, _, _ in places)
     need_two_classes(root, classes)
     index = {name: place for place, name in enumerate(classes)}
-    found = [
-        (name, file, index[label], split)
-        for split, label, prefix, folder in places
-        for name, file in walk.images(folder, prefix)
-    ]
+
+    def look(walk: _Walk) -> list[tuple[str, Path, int, str]]:
+        return [
+            (name, file, index[label], split)
+            for split, label, prefix, folder in places
+            for name, file in walk.files(folder, prefix)
+        ]
+
+    # A note here and there makes no data set of texts: every class has to have some.
+    inside, found = _most(look, lambda some: len({row[2] for row in some}) == len(classes))
+    skipped = walk.skipped + inside.skipped
     if not found:
         raise DataError(
-            f"{root}: wanted image files in {len(classes)} class folders; got none"
-            f"{_left_out(walk.skipped)}"
+            f"{root}: wanted image, sound or text files in {len(classes)} class folders; got none"
+            f"{_left_out(skipped)}"
         )
     names, files, labels, splits = zip(*sorted(found), strict=True)
     return Samples(
         root=root,
-        kind="image",
+        kind=inside.kind,
         names=names,
         classes=classes,
         labels=np.array(labels, np.int64),
         splits=np.array(splits, "U10"),
         files=tuple(Path(os.path.abspath(file)) for file in files),
-        skipped=tuple(walk.skipped),
+        skipped=tuple(skipped),
     )
 
 

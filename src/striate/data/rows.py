@@ -9,6 +9,8 @@ import numpy as np
 from striate.data.decode import decode
 from striate.data.hashes import UNREAD, chunks, digest
 from striate.data.prepare import at_least, prepare
+from striate.data.sound import decode_sound, prepare_sound
+from striate.data.text import decode_text, prepare_text, tokens
 from striate.errors import DataError
 from striate.spec import DTYPES, Spec
 
@@ -59,6 +61,8 @@ def file_row(path: Path, spec: Spec) -> Row:
     except (OSError, ValueError) as error:
         return Row(UNREAD, reason=getattr(error, "strerror", None) or str(error))
     found = digest(data)
+    if spec.kind != "image":
+        return (_sound_row if spec.kind == "sound" else _text_row)(data, found, spec)
     try:
         decoded = decode(data, at_least(spec))
     except DataError as error:
@@ -77,6 +81,31 @@ def file_row(path: Path, spec: Spec) -> Row:
         mode=decoded.mode,
         notes=decoded.notes,
     )
+
+
+def _sound_row(data: bytes, found: bytes, spec: Spec) -> Row:
+    """Decode and prepare a sound; its hash is that of its wave."""
+    try:
+        sound = decode_sound(data)
+    except DataError as error:
+        return Row(found, reason=str(error))
+    x = prepare_sound(sound, spec)
+    frames = round(len(sound.wave) / sound.rate / spec.step[0])
+    heard = digest(f"{sound.rate} {sound.wave.shape}".encode(), sound.wave)
+    same, mode = bool(_constant(x[None])[0]), f"{sound.rate} Hz"
+    return Row(found, x, heard, same, (frames,), mode=mode, notes=sound.notes)
+
+
+def _text_row(data: bytes, found: bytes, spec: Spec) -> Row:
+    """Read and prepare a text; its hash is that of its words."""
+    try:
+        text = decode_text(data)
+    except DataError as error:
+        return Row(found, reason=str(error))
+    words, x = tokens(text), prepare_text(text, spec)
+    said = digest(" ".join(words).encode())
+    same = bool(_constant(x[None])[0])
+    return Row(found, x, said, same, (len(words),), mode="text")
 
 
 def array_row(array: np.ndarray, spec: Spec) -> Row:

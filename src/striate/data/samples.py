@@ -52,6 +52,7 @@ class Samples:
         groups: (n,) str; samples of one group never part. "" belongs to no group.
         weights: (n,) float64 above 0.
         skipped: what was left out on purpose, kind "skipped".
+        words: of texts that are arrays of numbers, as in `Spec.words`.
     """
 
     root: Path
@@ -66,6 +67,7 @@ class Samples:
     groups: np.ndarray | None = None
     weights: np.ndarray | None = None
     skipped: tuple[Fault, ...] = ()
+    words: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if (self.files is None) == (self.arrays is None):

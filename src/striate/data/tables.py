@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from striate.data.kinds import kind_of
 from striate.data.samples import SPLITS, Fault, Samples, class_order, need_two_classes
 from striate.errors import DataError, suggest
 
@@ -89,7 +90,7 @@ def _samples(path: Path, rows: list[_Row], skipped: list[Fault], labelled: bool)
     present = rows[0].cells
     return Samples(
         root=path,
-        kind="image",
+        kind=kind_of(files),
         names=tuple(row.name for row in rows),
         classes=classes,
         labels=labels,

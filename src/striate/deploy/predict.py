@@ -110,7 +110,7 @@ class Model:
             ValueError: an array can be read in two ways, or in none.
         """
         if isinstance(inputs, str | Path):
-            return list(predict_stream(self, list_files([inputs]), batch))
+            return list(predict_stream(self, list_files([inputs], self.spec.kind), batch))
         if isinstance(inputs, torch.Tensor):
             inputs = inputs.detach().cpu().numpy()
         if isinstance(inputs, np.ndarray):
@@ -118,7 +118,7 @@ class Model:
         elif any(isinstance(item, np.ndarray | torch.Tensor) for item in inputs):
             samples = [_sample(item, place, self.spec) for place, item in enumerate(inputs)]
         else:
-            paths = list_files(cast(Sequence[str | Path], inputs))
+            paths = list_files(cast(Sequence[str | Path], inputs), self.spec.kind)
             return list(predict_stream(self, paths, batch))
         _check_batch(batch)
         named = [(f"#{place}", prepare(sample, self.spec)) for place, sample in enumerate(samples)]
