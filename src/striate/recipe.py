@@ -63,8 +63,8 @@ class Recipe(BaseModel):
     clip: float = Field(0, ge=0, description="largest gradient norm; 0: no limit")
     augment: str = Field(
         "auto",
-        description="flip, flips, crop=4, translate=2, zoom=0.35, affine=10, jitter=0.2, cutout=8: "
-        "any of them, joined by commas; or none",
+        description="flip, flips, crop=4, translate=2, zoom=0.35, affine=10, elastic=34, "
+        "jitter=0.2, cutout=8: any of them, joined by commas; or none",
     )
     mixup: float = Field(0, ge=0, description="Beta parameter of mixing two samples; 0: off")
     test_time: bool = Field(False, description="average the answers over mirrored, shifted views")
@@ -83,6 +83,12 @@ class Recipe(BaseModel):
         "auto", description="of the forward pass; half only where the hardware has it"
     )
     threads: int = Field(0, ge=0, description="CPU threads; 0: from the machine's load")
+    processes: int = Field(
+        1, ge=1, description="workers that train one set of shared weights (CHAOS), on the CPU"
+    )
+    publication: Literal["layers", "free"] = Field(
+        "layers", description="of their gradients: one worker a layer at a time, or no control"
+    )
     checkpoint: float = Field(
         30, gt=0, description="seconds between checkpoints; a kill loses at most this much"
     )

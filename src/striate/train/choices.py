@@ -23,11 +23,15 @@ def complete(recipe: Recipe, spec: Spec, x: np.ndarray, y: np.ndarray, train: np
     """Return the recipe with every 0 and "auto" replaced that depends on the data alone."""
     count = len(train)
     batch = recipe.batch or int(min(256, max(16, 2 ** round(log2(max(1, count / 40))))))
+    several = recipe.processes > 1  # they publish plain gradients, on the CPU
+    usual = "sgd" if several else "muon"
     chosen: dict[str, object] = {
         "batch": batch if recipe.batch else min(batch, max(1, count)),
         "size": recipe.size or max(spec.size),
-        "optimizer": "muon" if recipe.optimizer == "auto" else recipe.optimizer,
+        "optimizer": usual if recipe.optimizer == "auto" else recipe.optimizer,
     }
+    if several and recipe.device == "auto":
+        chosen["device"] = "cpu"
     if recipe.augment == "auto":
         chosen["augment"] = augmentation(spec, x, y, train)
     if not recipe.epochs and not recipe.seconds:
@@ -42,6 +46,8 @@ def augmentation(spec: Spec, x: np.ndarray, y: np.ndarray, train: np.ndarray) ->
 
     Flips where the data pass the mirror test; where it knows nothing, for colour photographs.
     """
+    if spec.kind == "text":
+        return "none"
     side = min(spec.size)
     mirror = keeps_class_mirrored(x, y, train)
     if mirror is None:
