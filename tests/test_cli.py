@@ -18,7 +18,17 @@ from striate.data import threads
 from striate.recipe import Recipe
 
 QUICK = ["--set", "model.width=8", "--threads", "1", "--epochs", "2", "--size", "16"]
-COMMANDS = ("check", "train", "evaluate", "predict", "models", "recipe", "bench")
+COMMANDS = (
+    "check",
+    "train",
+    "evaluate",
+    "predict",
+    "models",
+    "profile",
+    "lesson",
+    "recipe",
+    "bench",
+)
 SCORE = {"value", "low", "high", "n", "method"}
 
 
@@ -499,3 +509,44 @@ def test_models_prints_the_keys_of_the_design(call):
                for card in cards)  # fmt: skip
     code, out, _ = call("models")
     assert [line.split()[0] for line in out.splitlines()] == [card["name"] for card in cards]
+
+
+def test_profile_prints_the_keys_of_the_design(call):
+    code, out, _ = call("profile", "lenet5_1998", "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert set(found) == {"model", "parameters", "connections", "macs", "layers"}
+    assert (found["model"], found["parameters"], found["connections"]) == (
+        "lenet5_1998", 60_000, 340_908,
+    )  # fmt: skip
+    assert set(found["layers"][0]) == {
+        *("name", "kind", "shape", "parameters", "connections", "macs"),
+        *("receptive_field", "jump", "seconds"),
+    }
+
+
+def test_profile_takes_a_bundle_or_another_size(call, trained):
+    _, run_folder, _ = trained
+    code, out, _ = call("profile", run_folder, "--no-fields")
+    assert code == 0
+    assert out.splitlines()[0].split() == [
+        *("layer", "kind", "shape", "parameters", "connections", "MACs", "field", "jump", "ms"),
+    ]
+    small, large = (
+        json.loads(call("profile", "resnet20", "--size", size, "--no-fields", "--json")[1])["macs"]
+        for size in ("3x16x16", "3x32x32")
+    )
+    assert 3.5 * small < large < 4.5 * small
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["lenet6"], "did you mean 'lenet5'"),
+        (["lenet5", "--size", "3by8"], "such as 3x64x64; got '3by8'"),
+    ],
+)
+def test_profile_says_what_it_wanted(call, arguments, message):
+    code, _, said = call("profile", *arguments)
+    assert code == 2
+    assert message in said

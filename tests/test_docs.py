@@ -16,6 +16,7 @@ from striate.cli import app, run
 from striate.data.audit import KINDS
 from striate.data.augment import INDEX, VALUE
 from striate.data.material import gather
+from striate.lessons import LESSONS
 from striate.recipe import Recipe
 from striate.run import train
 from striate.spec import Spec
@@ -174,6 +175,18 @@ def test_links_lead_somewhere(page):
         if anchor:
             headings = re.findall(r"^#+ (.+)$", prose(target), re.MULTILINE)
             assert anchor in map(slug, headings), link
+
+
+def test_every_statement_of_the_article_is_shown_by_something_that_exists():
+    page = text("docs/article.md")
+    rows = re.findall(r"^\| (A\d{3}) \| ([^|]+) \| ([^|]+) \|", page, re.MULTILINE)
+    assert [row for row, _, _ in rows] == [f"A{n:03}" for n in range(1, 180)]
+    for row, _, shown in rows:
+        for file, test in re.findall(r"`([\w/]+\.py)::(\w+)`", shown):
+            assert f"def {test}(" in (ROOT / "tests" / file).read_text(encoding="utf-8"), row
+        for lesson in re.findall(r"lesson `(\w+)`", shown):
+            assert lesson in LESSONS, row
+        assert shown == "open" or "`" in shown or shown == "correction", row
 
 
 def test_every_page_is_in_the_index():

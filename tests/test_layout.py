@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "deploy": {
         *("errors", "spec", "container", "data.prepare", "data.readers", "bundle", "device"),
     },
-    "summary": {"recipe", "data", "train", "analysis", "files"},
+    "summary": {"recipe", "data", "layers", "train", "analysis", "files"},
     "session": {"recipe", "data", "train", "analysis"},
     "run": {
         *("errors", "spec", "recipe", "models", "data", "bundle", "train", "analysis"),
@@ -39,10 +39,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "assess": {"errors", "data", "bundle", "train", "analysis", "summary", "device"},
     "bench": {"errors", "spec", "recipe", "models", "data", "train", "device"},
+    "lessons": {"errors", "spec", "recipe", "data", "layers", "models", "train", "analysis"},
+    "card": {"analysis", "models"},
     "options": {"errors", "recipe"},
+    "show": set(),
+    "catalogue": {
+        *("errors", "bundle", "models", "analysis", "card", "lessons", "show", "files"),
+    },
     "cli": {
         *("errors", "spec", "recipe", "models", "data", "bundle", "train", "analysis", "deploy"),
-        *("options", "run", "assess", "bench", "files"),
+        *("options", "catalogue", "show", "run", "assess", "bench", "files"),
     },
     "__main__": {"errors", "cli"},
     "__init__": set(),  # imports its parts by name, when they are first used
@@ -52,14 +58,15 @@ MAY_IMPORT: dict[str, set[str]] = {
 VERSION = "striate.__version__"
 
 # Imports inside functions: the command line's own, optional dependencies, and these.
-LATE = {"cli.py", "__main__.py", "__init__.py"}
-OPTIONAL = {"pyarrow", "tifffile"}
+LATE = {"cli.py", "catalogue.py", "__main__.py", "__init__.py", "analysis/__init__.py"}
+OPTIONAL = {"pyarrow", "soundfile", "tifffile"}
 LAZY: dict[tuple[str, str], str] = {}
 
 # What takes seconds to import, and the parts that must do without when they are imported.
 HEAVY = {"torch", "torchvision", "sklearn", "scipy", "matplotlib.pyplot"}
 LIGHT = re.compile(
-    r"striate(\.(errors|spec|recipe|container|cli|__main__|analysis(\..+)?"
+    r"striate(\.(errors|spec|recipe|container|show|catalogue|cli|__main__"
+    r"|analysis(\.(?!profiler$|receptive$|diagram$).+)?"
     r"|data(\.(?!loader$|augment$).+)?))?"
 )
 

@@ -6,11 +6,9 @@ to stdout, talk to stderr. Exit 0 done; 1 faults found; 2 the user must change s
 
 import errno
 import io
-import json
 import os
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -20,10 +18,13 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
+from striate import catalogue
+from striate.catalogue import Json
 from striate.errors import DataError, RecipeError, UserError
 from striate.files import replacing
 from striate.options import about, parse_changes, resumed, with_recipe
 from striate.recipe import Recipe
+from striate.show import show_audit, show_json, show_result, show_scores
 
 __all__ = ["app", "process_start", "run"]
 
@@ -34,7 +35,6 @@ app = typer.Typer(
     rich_markup_mode=None,  # its imports alone cost as much as all the rest of --help
     add_completion=True,
 )
-Json = Annotated[bool, typer.Option("--json", help="print one JSON object on stdout")]
 Data = Annotated[str, typer.Argument(help="folder, CSV, Parquet, NPZ, or a name such as mnist")]
 BundlePath = Annotated[Path, typer.Argument(help="bundle: a folder, a .zip, or a run folder")]
 
@@ -89,10 +89,6 @@ def unwritten(error: OSError) -> int:
     return 2
 
 
-def _out(value: Any) -> None:
-    print(json.dumps(value))
-
-
 def _say(text: str) -> None:
     print(text, file=sys.stderr)
 
@@ -130,32 +126,13 @@ def check(
     cache = open_cache(samples, choose_spec(samples), progress=_Decoding())
     found = audit(samples, cache)
     if as_json:
-        _out(found.to_json(data))
+        show_json(found.to_json(data))
     else:
-        _show_audit(data, found)
+        show_audit(data, found)
     if fix:
         count = write_clean(fix, samples, cache)
         _say(f"{fix}: {count} of {len(samples)} samples; train on it instead of {data}")
     raise typer.Exit(1 if found.faults else 0)
-
-
-def _show_audit(data: str, found: Any, most: int = 20) -> None:
-    print(f"{data}: {found.samples} samples, {len(found.classes)} classes")
-    for name, count in list(found.classes.items())[:most]:
-        print(f"  {count:8d}  {name}")
-    for title, items in (("fault", found.faults), ("warning", found.warnings)):
-        for kind, count in Counter(item.kind for item in items).items():
-            print(f"{title}: {count} x {kind}")
-            for item in [item for item in items if item.kind == kind][:most]:
-                print(f"  {item.path}: {item.detail}" if item.path else f"  {item.detail}")
-            if count > most:
-                print(f"  ... and {count - most} more; --json lists them all")
-    if found.skipped:
-        more = ", ..." if len(found.skipped) > 5 else ""
-        print(
-            f"skipped: {len(found.skipped)} ({', '.join(f.path for f in found.skipped[:5])}{more})"
-        )
-    print("no faults" if not found.faults else f"{len(found.faults)} faults")
 
 
 def _train(
@@ -190,9 +167,9 @@ def _train(
     folder = resume or out or new_folder(data, recipe.model)
     result = train(data, material, recipe, folder, resume=bool(resume), quiet=as_json, born=born)
     if as_json:
-        _out(result)
+        show_json(result)
     else:
-        _show_result(result)
+        show_result(result)
 
 
 def _gather(data: str, recipe: Recipe, resume: Path | None, loading: Thread) -> Any:
@@ -227,24 +204,6 @@ def _gather(data: str, recipe: Recipe, resume: Path | None, loading: Thread) -> 
     )
 
 
-def _show_result(result: dict[str, Any]) -> None:
-    split = "test" if "test" in result["scores"] else "validation"
-    for name, how in ((split, ""), (f"{split}_views", ", averaged over views")):
-        if name in result["scores"]:
-            right = result["scores"][name]["accuracy"]
-            print(
-                f"{right['value']:.2%} of {right['n']} {split} samples right{how} "
-                f"(95 % interval {right['low']:.2%} to {right['high']:.2%})"
-            )
-    print(
-        f"{result['model']}, {result['parameters']:,} parameters, {result['epochs']:g} epochs, "
-        f"{result['seconds']:.1f} s on {result['device']}"
-    )
-    print(f"report   {result['run']}/report.html")
-    print(f"bundle   {result['bundle']}")
-    print(f"predict  striate predict {result['bundle']} FILES")
-
-
 @app.command()
 @with_recipe
 def train(
@@ -272,33 +231,15 @@ def evaluate(bundle: BundlePath, data: Data, as_json: Json = False) -> None:
 
     result = assess(bundle, data, progress=_Decoding())
     if as_json:
-        _out({key: result[key] for key in ("bundle", "data", "n", "scores")})
+        show_json({key: result[key] for key in ("bundle", "data", "n", "scores")})
     else:
-        _show_scores(result)
+        show_scores(result)
     if seen := result["trained_on"]:
         _say(f"warning: the network was trained on {seen} of these samples; the scores flatter it")
     if left_out := result["skipped"]:
         _say(f"{len(left_out)} files could not be read and are left out:")
         for fault in left_out[:5]:
             _say(f"  {fault['path']}: {fault['detail']}")
-
-
-def _show_scores(result: dict[str, Any]) -> None:
-    print(f"{result['data']}: {result['n']} samples of {result['split']}")
-    for name, score in result["scores"].items():
-        print(f"  {name:18} {_shown(score)}   ({score['method']})")
-    for name, row in result["per_class"].items():
-        print(f"{name}: {row['n']} samples")
-        for key in ("precision", "recall", "f1"):
-            print(f"  {key:18} {_shown(row[key])}   ({row[key]['method']})")
-
-
-def _shown(score: dict[str, Any]) -> str:
-    value, low, high = (
-        "undefined" if score[key] is None else f"{score[key]:.4f}"
-        for key in ("value", "low", "high")
-    )
-    return f"{value:>9}   95 % {low} to {high}"
 
 
 @app.command()
@@ -319,10 +260,13 @@ def predict(
     if not files and sys.stdin.isatty():
         raise DataError("wanted files or folders to classify; got none; - reads names from stdin")
     lines = [line.rstrip("\r\n") for line in sys.stdin] if "-" in named else []
-    paths = list_files([n for name in named for n in (lines if name == "-" else [name]) if n])
-    if not paths and "-" not in named:
-        raise DataError(f"wanted images; got none in {', '.join(named)}: name files or folders")
     model = load(bundle, device)
+    wanted = [n for name in named for n in (lines if name == "-" else [name]) if n]
+    paths = list_files(wanted, model.spec.kind)
+    if not paths and "-" not in named:
+        raise DataError(
+            f"wanted {model.spec.kind}s; got none in {', '.join(named)}: name files or folders"
+        )
     failed = 0
 
     def counted() -> Any:
@@ -358,23 +302,6 @@ def _output(path: Path | None) -> Iterator[TextIO]:
 
 
 @app.command()
-def models(as_json: Json = False) -> None:
-    """List the networks."""
-    from striate.models import CARDS, card_of
-
-    cards = [card_of(name) for name in CARDS]
-    if as_json:
-        _out(cards)
-        return
-    for card in cards:
-        shape = "x".join(str(v) for v in card["input"])
-        print(
-            f"{card['name']:19} {card['year']}  {card['parameters']:>11,}  {shape:>10}  "
-            f"{card['authors']}: {card['headline']}"
-        )
-
-
-@app.command()
 def recipe() -> None:
     """Print every field of a recipe with its default and meaning, as TOML."""
     print(Recipe().toml(), end="")
@@ -389,3 +316,7 @@ def bench(
 
     for line in measure(quick):
         print(line)
+
+
+for command in catalogue.COMMANDS:
+    app.command()(command)

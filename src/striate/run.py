@@ -28,16 +28,17 @@ from striate.data.split import save_split
 from striate.device import pick_device
 from striate.errors import DataError, RecipeError
 from striate.files import replacing
-from striate.models import build, initialise
+from striate.models import build, has_own_rule, initialise
 from striate.recipe import Recipe
 from striate.session import Keeper, Session, interruptible
 from striate.spec import Spec
 from striate.summary import Answers, first_filters, write_summary
+from striate.train import hogwild
 from striate.train.choices import complete, width_for
 from striate.train.evaluate import predict
 from striate.train.log import Log, console
 from striate.train.loop import State, steps
-from striate.train.losses import cross_entropy
+from striate.train.losses import loss_of
 from striate.train.machine import autocast_type, give_back_memory, set_threads
 from striate.train.resume import newest, restore
 
@@ -122,6 +123,8 @@ def train(
     born = time.monotonic() if born is None else born
     stored = newest(folder / "state") if resume else None
     facts = stored[1]["facts"] if stored else {}
+    if recipe.augment == "auto" and has_own_rule(recipe.model):
+        recipe = recipe.model_copy(update={"augment": "none"})  # its cells are made of what it sees
     recipe = complete(
         recipe, material.spec, material.cache.x, material.samples.labels, material.split.train
     )
@@ -221,6 +224,8 @@ def _build(run: Session, resumed: bool) -> None:
     run.recipe = recipe.model_copy(update={"model_options": options})
     torch.manual_seed(recipe.seed)
     run.model, run.autocast = _place(run, options)
+    if recipe.processes > 1:
+        run.recipe = hogwild.check(run.model, run.recipe)
     if not resumed:
         initialise(run.model, _sample(run, 2000))
     run.each = _time_answer(run)
@@ -260,7 +265,7 @@ def _time_answer(run: Session) -> float:
 
 
 def _loss(run: Session) -> Any:
-    return cross_entropy(run.recipe.label_smoothing, run.autocast)
+    return loss_of(run.model, run.recipe.label_smoothing, run.autocast)
 
 
 def _learn(run: Session, resume: bool) -> State:
@@ -280,7 +285,10 @@ def _learn(run: Session, resume: bool) -> State:
         keeper.store(state)
     give_back_memory()  # what reading and checking have left
     with interruptible() as asked:
-        for step in steps(run.model, loader, recipe, loss=_loss(run), state=state, seconds=seconds):
+        course = hogwild.steps if recipe.processes > 1 else steps
+        for step in course(
+            run.model, loader, recipe, loss=_loss(run), state=state, seconds=seconds
+        ):
             keeper.follow(step)
             if asked():
                 break

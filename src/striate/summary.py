@@ -13,6 +13,7 @@ from striate.analysis import Mistake, Report, reliability, worst, write_plots, w
 from striate.analysis.pictures import picture
 from striate.data.material import Material
 from striate.files import replacing
+from striate.layers import Convolution
 from striate.recipe import Recipe
 from striate.train.metrics import confusion_matrix, per_class, score
 
@@ -61,8 +62,13 @@ class Answers:
 def first_filters(model: nn.Module) -> np.ndarray | None:
     """Return the weights (K, C, *taps) of the first convolution, where there is one."""
     for module in model.modules():
+        found = None
         if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
-            weights: np.ndarray = module.weight.detach().float().cpu().numpy()
+            found = module.weight
+        elif isinstance(module, Convolution):
+            found = module.kernels()
+        if found is not None:
+            weights: np.ndarray = found.detach().float().cpu().numpy()
             return weights
     return None
 

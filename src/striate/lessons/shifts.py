@@ -1,0 +1,122 @@
+"""What a shift does: invariance near and far, aliasing and its repair, sizes of windows."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from striate.analysis.draw import chart, standalone
+from striate.layers import GlobalPool, MaxBlurPool, max_pool
+from striate.lessons.lesson import SIDE, Lesson, accuracy, digits, taught
+
+__all__ = ["aliasing", "invariance", "pooling"]
+
+REACH = 6
+
+
+def _features(maps: int = 16) -> list[nn.Module]:
+    return [
+        nn.Conv2d(1, maps, 3, padding=1, padding_mode="circular"), nn.ReLU(), max_pool(2, 2),
+        nn.Conv2d(maps, maps, 3, padding=1, padding_mode="circular"), nn.ReLU(),
+    ]  # fmt: skip
+
+
+def _moved(net: nn.Module, x: Tensor, y: Tensor) -> list[tuple[float, float]]:
+    return [
+        (float(step), 100 * accuracy(net, x.roll(step, 3), y)) for step in range(-REACH, REACH + 1)
+    ]
+
+
+def invariance(seed: int) -> Lesson:
+    """Shift digits further and further: pooling forgives a little, global pooling all.
+
+    Article: pooling gives local, not global, translation invariance unless it is global (A131).
+    """
+    data, lines = digits(1000, seed), {}
+    heads = {
+        "flattened": [nn.Flatten(), nn.Linear(16 * (SIDE // 2) ** 2, 10)],
+        "global pooling": [GlobalPool("max"), nn.Linear(16, 10)],
+    }
+    for name, head in heads.items():
+        torch.manual_seed(seed)
+        net = nn.Sequential(*_features(), *head)
+        taught(net, data.x, data.y, 12, seed)
+        lines[name] = _moved(net, data.x_test, data.y_test)
+    numbers = {
+        name: {f"{int(step):+d} px, %": round(value, 1) for step, value in line}
+        for name, line in lines.items()
+    }
+    picture = standalone(chart("Test accuracy (%)", "shift of the test digits (px)", lines))
+    text = (
+        "Both nets learnt centred digits. With one pooling layer under fully connected weights an "
+        "accuracy survives a shift of a pixel and falls after it; behind global pooling it hardly "
+        "matters where the digit stands."
+    )
+    return Lesson("Local and global translation invariance", text, numbers, picture)
+
+
+def aliasing(seed: int) -> Lesson:
+    """Pool a wave and the same wave one sample later; then with a blur before the sampling.
+
+    Article: strides ignore the Nyquist-Shannon theorem; anti-aliasing (A166, A170, C-31, C-32).
+    """
+    wave = torch.tensor([0.0, 0, 1, 1] * 2).view(1, 1, 8)
+    plain, soft = nn.MaxPool1d(2), MaxBlurPool(padding="circular")
+    said = {
+        "max pooling": (plain(wave), plain(wave.roll(1, 2))),
+        "max pooling, blurred": (soft(wave), soft(wave.roll(1, 2))),
+    }
+    numbers: dict[str, object] = {
+        name: {"wave": one.flatten().tolist(), "one sample later": two.flatten().tolist()}
+        for name, (one, two) in said.items()
+    }
+    draw = torch.Generator().manual_seed(seed)
+    noise = F.avg_pool1d(torch.randn(64, 1, 68, generator=draw), 5, 1)
+    lines = {}
+    for name, layer in {"max pooling": plain, "max pooling, blurred": soft}.items():
+        still = layer(noise)
+        change = [
+            (layer(noise.roll(step, 2)) - still.roll(step // 2, 2)).norm() / still.norm()
+            for step in range(9)
+        ]
+        lines[name] = [(float(step), 100 * value.item()) for step, value in enumerate(change)]
+        numbers[f"{name}: change, %"] = [round(value, 1) for _, value in lines[name]]
+    picture = standalone(chart("Change of the output (%)", "shift (samples)", lines))
+    text = (
+        "Pooling by two keeps what comes at even samples: a shift by two moves its output by one, "
+        "exactly, but a shift by one gives another output altogether. A small blur before the "
+        "sampling takes part of that away."
+    )
+    return Lesson("Aliasing of pooling, and its repair", text, numbers, picture)
+
+
+def pooling(seed: int) -> Lesson:
+    """Pool with windows of 2, 3, 4 and 6 samples at stride 2: larger windows change less.
+
+    Article: Mouton, Myburgh, Davel 2020 on stride and translation invariance (A161, A173).
+    """
+    data = digits(1000, seed)
+    lines, numbers = {}, {}
+    for window in (2, 3, 4, 6):
+        torch.manual_seed(seed)
+        pad = (window - 2) // 2
+        net = nn.Sequential(
+            nn.Conv2d(1, 16, 3, padding=1, padding_mode="circular"), nn.ReLU(),
+            nn.CircularPad2d((pad, window - 2 - pad) * 2), max_pool(2, window, 2),
+            nn.Flatten(), nn.Linear(16 * (SIDE // 2) ** 2, 10),
+        )  # fmt: skip
+        taught(net, data.x, data.y, 10, seed)
+        with torch.no_grad():
+            still = net(data.x_test)
+            moved = [net(data.x_test.roll(step, 3)) for step in range(5)]
+        change = [F.mse_loss(one, still).item() / still.var().item() for one in moved]
+        lines[f"window {window}"] = [(float(k), value) for k, value in enumerate(change)]
+        numbers[f"window {window}"] = {
+            "test accuracy, %": round(100 * accuracy(net, data.x_test, data.y_test), 1),
+            "change by shift, of the variance": [round(value, 3) for value in change],
+        }
+    picture = standalone(chart("Squared change of the logits (variance)", "shift (px)", lines))
+    text = (
+        "All nets sample every second place. The wider the window over which the maximum is "
+        "taken, the less the logits change with a shift; what that costs in accuracy stands beside."
+    )
+    return Lesson("Sizes of pooling windows", text, numbers, picture)

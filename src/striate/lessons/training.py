@@ -1,0 +1,83 @@
+"""How choices of units change learning: rectifiers against tanh, maximum against average."""
+
+import torch
+from torch import nn
+
+from striate.analysis.draw import chart, standalone
+from striate.layers import avg_pool, max_pool
+from striate.lessons.lesson import Lesson, accuracy, digits, taught
+
+__all__ = ["maximum", "rectifier"]
+
+
+def _deep(unit: type[nn.Module]) -> nn.Module:
+    layers: list[nn.Module] = []
+    channels = 1
+    for width in (16, 16, 32, 32):
+        layers += [nn.Conv2d(channels, width, 3, padding=1), unit()]
+        channels = width
+        if width == 16 and len(layers) == 4:
+            layers.append(max_pool(2, 2))
+    return nn.Sequential(*layers, max_pool(2, 2), nn.Flatten(), nn.Linear(32 * 16, 10))
+
+
+def rectifier(seed: int) -> Lesson:
+    """Train the same four-layer net with rectifiers and with tanh, one epoch after the other.
+
+    Article: ReLU trains several times faster (A142); Krizhevsky et al. 2012, figure 1.
+    """
+    data, lines, numbers = digits(1000, seed), {}, {}
+    for name, unit in {"ReLU": nn.ReLU, "tanh": nn.Tanh}.items():
+        torch.manual_seed(seed)
+        net = _deep(unit)
+        optimizer = torch.optim.SGD(net.parameters(), 0.02)
+        points, reached = [], None
+        draw = torch.Generator().manual_seed(seed)
+        for epoch in range(1, 26):
+            for rows in torch.randperm(len(data.x), generator=draw).split(50):
+                loss = nn.functional.cross_entropy(net(data.x[rows]), data.y[rows])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+            error = 100 * (1 - accuracy(net, data.x, data.y))
+            points.append((float(epoch), error))
+            if error <= 25 and reached is None:
+                reached = epoch
+        lines[name], numbers[name] = points, {
+            "epochs to 25 % training error": reached, "error at the end, %": round(points[-1][1], 1)
+        }  # fmt: skip
+    picture = standalone(chart("Training error (%)", "epoch", lines))
+    text = (
+        "The same net, the same numbers to start from, plain gradient descent at one learning "
+        "rate: count the epochs until a quarter of the training digits is still wrong."
+    )
+    return Lesson("Rectifiers and tanh", text, numbers, picture)
+
+
+def maximum(seed: int) -> Lesson:
+    """Train a small net with maximum and with average pooling, five seeds each.
+
+    Article: average pooling has fallen out of favour, as maximum pooling generally does better
+    (A135): a trend, and not on every task.
+    """
+    numbers: dict[str, object] = {}
+    lines = {}
+    for name, pool in {"maximum": max_pool, "average": avg_pool}.items():
+        right = []
+        for k in range(5):
+            data = digits(300, seed + k)
+            torch.manual_seed(seed + k)
+            net = nn.Sequential(
+                nn.Conv2d(1, 16, 5), nn.ReLU(), pool(2, 2), nn.Conv2d(16, 32, 3), nn.ReLU(),
+                pool(2, 2), nn.Flatten(), nn.Linear(32 * 4, 10),
+            )  # fmt: skip
+            taught(net, data.x, data.y, 15, seed)
+            right.append(100 * accuracy(net, data.x_test, data.y_test))
+        lines[name] = [(float(k), value) for k, value in enumerate(right)]
+        numbers[name] = {
+            "test accuracy, %": [round(value, 2) for value in right],
+            "mean": round(sum(right) / 5, 2),
+        }
+    picture = standalone(chart("Test accuracy (%)", "seed", lines))
+    text = "Five seeds each: look at the mean, and at how far the seeds lie apart, before judging."
+    return Lesson("Maximum and average pooling", text, numbers, picture)

@@ -1,0 +1,29 @@
+import pytest
+
+from striate.lessons import teach
+
+
+def test_aliasing_is_that_of_the_golden_vectors():
+    numbers = teach("aliasing").numbers
+    assert numbers["max pooling"] == {"wave": [0, 1, 0, 1], "one sample later": [1, 1, 1, 1]}
+    assert numbers["max pooling, blurred"] == {
+        "wave": [0.5, 1, 0.5, 1], "one sample later": [0.75] * 4,
+    }  # fmt: skip
+    plain, soft = numbers["max pooling: change, %"], numbers["max pooling, blurred: change, %"]
+    assert plain[::2] == soft[::2] == [0.0] * 5  # shifts by two are followed exactly
+    assert all(s < 0.8 * p for p, s in zip(plain[1::2], soft[1::2], strict=True))
+
+
+@pytest.mark.slow
+def test_global_pooling_does_not_care_where():
+    numbers = teach("invariance").numbers
+    flat, everywhere = numbers["flattened"], numbers["global pooling"]
+    assert everywhere["+6 px, %"] > everywhere["+0 px, %"] - 5
+    assert flat["+6 px, %"] < flat["+0 px, %"] - 30
+
+
+@pytest.mark.slow
+def test_larger_windows_change_less():
+    numbers = teach("pooling").numbers
+    change = [facts["change by shift, of the variance"][1] for facts in numbers.values()]
+    assert change[-1] < change[0]
