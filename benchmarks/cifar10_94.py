@@ -6,7 +6,9 @@ Everybody is given the same seconds, from the start of the process to its exit, 
 plans the learning rate for them, and is asked the official test set once. The usual ResNet-18 needs
 hours on such a machine; what it reaches in the same time is the honest comparison, so it stands in
 the column of accuracies and not in one of ratios. `torch-best` is the same network with every flag
-that PyTorch has for a CPU (see torch_peers.py). Nobody averages answers over changed views.
+that PyTorch has for a CPU, `torch-resnet20` the small ResNet of the CIFAR papers with the same
+flags, which is what fits into minutes (see torch_peers.py). Nobody averages answers over changed
+views.
 
 The data: --data, else `cifar-10-packed/unpack.py` of STRIATE_DATA rebuilds the official files in a
 temporary folder before any clock runs, else what the name cifar10 finds.
@@ -51,12 +53,13 @@ def contestants(data: str, seconds: float, quick: bool = False) -> list[Contesta
     budget = ("--seconds", str(seconds))
     few = (*budget, "--images", "500") if quick else budget
     own = ("--epochs", "0.02") if quick else budget
-    best = ("best", data, "--pad", "4", "--flip", *few)
+    flags = (data, "--pad", "4", "--flip", *few)
     torch = ("torch", "torchvision")
     return [
         striate("striate", data, *own, target=0.9),
         peer("torch-resnet18", "torch_peers.py", "usual", data, *few, needs=torch, target=0.9),
-        peer("torch-best", "torch_peers.py", *best, needs=torch, target=0.9),
+        peer("torch-best", "torch_peers.py", "best", *flags, needs=torch, target=0.9),
+        peer("torch-resnet20", "torch_peers.py", "small", *flags, needs=torch, target=0.9),
     ]
 
 

@@ -1,9 +1,9 @@
 """fastai as a contestant: its SimpleCNN in a Learner with fit_one_cycle, data in memory.
 
 Strided 3x3 convolutions of 32, 64, 128 with batch norm, one linear layer, batch 512 in place of
-the default 64 because it is faster, one cycle of 12 epochs (6 end at 98.6 %), learning rate as fastai's tutorials. The
-batches are cut out of tensors (fastai's `create_batch`), not collected picture by picture. Stops at
-the first epoch whose test accuracy is at the target.
+the default 64 because it is faster, one cycle of 12 epochs (6 end at 98.6 %), learning rate as
+fastai's tutorials. The batches are cut out of tensors (fastai's `create_batch`), not collected
+picture by picture. Stops at the first epoch whose test accuracy is at the target.
 """
 
 import argparse

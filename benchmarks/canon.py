@@ -1,0 +1,159 @@
+"""The canon trained: every system on its stand-in data, published beside measured.
+
+    python benchmarks/canon.py --only lenet5 --json lenet5.json     # one system, three seeds
+    python benchmarks/canon.py --table lenet5.json simard2003.json  # a table of what was measured
+
+Each line of CLAIMS is a system, its data, what `striate train` is told, the floor and the published
+figure. A run is a process of its own, asked the official test set once, at its end. The stand-in is
+not the paper's data unless the line says so; where the paper's data are not to be had, its figure
+stands beside only to show where the bar was.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from tempfile import TemporaryDirectory
+
+from contest import Contestant, Row, accuracy_of, arguments, compete, machine, options, striate
+
+HERE = Path(__file__).resolve().parent
+STILL = ("--augment", "none")
+HAND = "affine=12,elastic=30,translate=1"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One system, trained.
+
+    Args:
+        system: name in MODELS, perhaps with a word behind it.
+        data: a name, or a file of `canon_data.MADE`.
+        words: of `striate train`.
+        floor: accuracy, 0 to 1, wanted of the mean; 0: report only.
+        paper: the published figure.
+        check: of part C.
+    """
+
+    system: str
+    data: str
+    words: tuple[str, ...]
+    floor: float
+    paper: str
+    check: str = ""
+
+
+def claim(
+    name: str, data: str, words: str, floor: float, paper: str, check: str = "", model: str = ""
+) -> Claim:
+    """Return a claim; the network is called like the claim unless `model` says otherwise."""
+    return Claim(name, data, ("--model", model or name, *words.split()), floor, paper, check)
+
+
+CLAIMS = (
+    claim("neocognitron1980", "mnist-3000.npz", "--epochs 4", 0.50, "five digits", "B2"),
+    claim("neocognitron1988", "mnist-3000.npz", "--epochs 8", 0, "digits", "B2"),
+    claim("neocognitron2003", "mnist-3000.npz", "--epochs 8", 0.93, "98.6 % ETL1", "C-75"),
+    claim("add_if_silent", "mnist-3000.npz", "--epochs 8", 0.93, "ETL1", "C-75"),
+    claim("cresceptron", "mnist-200.npz", "--epochs 2", 0.75, "-", "B3"),
+    claim("denker1989", "usps", "--epochs 20 --augment none", 0.85, "USPS, with rejects", "B6"),
+    claim("lecun1989", "mnist-16.npz", "--epochs 23 --augment none", 0.945, "95.0 % USPS", "C-60"),
+    claim(
+        "lecun1989 on USPS", "usps", "--epochs 23 --augment none", 0.945, "95.0 %", "headline",
+        "lecun1989",
+    ),
+    claim("lenet1", "mnist", "--epochs 10", 0, "98.3 %", "B7"),
+    claim("lenet5", "mnist", "--epochs 10", 0.987, "99.05 %", "C-61"),
+    claim("lenet5_1998", "mnist", "--epochs 10", 0.987, "99.05 %", "C-61"),
+    claim("tdnn on 3 digits", "fsdd-3.csv", "--epochs 40", 0.93, "98.5 % b, d, g", "C-65", "tdnn"),
+    claim(
+        "tdnn on 10 digits", "fsdd", "--epochs 40 --set model.hidden=16 --set model.units=10", 0.85,
+        "98.5 % b, d, g", "C-65", "tdnn",
+    ),
+    claim("tdnn2d", "fsdd-3.csv", "--epochs 40", 0, "-", "B4b"),
+    claim("yamaguchi1990", "fsdd", "--epochs 40", 0.85, "97.1 % of 28 words", "C-66"),
+    claim(
+        "simard2003 plain", "mnist-29.npz", "--epochs 20 --augment none", 0, "-", "C-62",
+        "simard2003",
+    ),
+    claim(
+        "simard2003 elastic", "mnist-29.npz", f"--epochs 20 --augment {HAND}", 0.992, "99.6 %",
+        "C-62", "simard2003",
+    ),
+    claim(
+        "ciresan_mlp 1000-500", "mnist-29.npz",
+        f"--epochs 20 --augment {HAND} --set model.units=1000-500", 0.988, "99.56 %", "C-63",
+        "ciresan_mlp",
+    ),
+    claim("ciresan_mnist", "mnist-29.npz", f"--epochs 10 --augment {HAND}", 0, "99.6 %", "C-64"),
+    claim("committee", "mnist-29.npz", f"--epochs 10 --augment {HAND}", 0.991, "99.77 %", "C-64"),
+    claim("resnet20", "cifar10", "--epochs 20", 0.88, "91.25 %", "C-67"),
+    claim(
+        "capsnet reduced", "mnist", "--epochs 5 --set model.maps=64 --set model.types=8", 0.988,
+        "99.75 %", "C-69", "capsnet",
+    ),
+)  # fmt: skip
+
+
+def contestants(quick: bool, folder: Path, chosen: Sequence[str]) -> list[Contestant]:
+    """Return who trains, their data made."""
+    from canon_data import MADE
+
+    able = []
+    for one in CLAIMS:
+        if chosen and one.system not in chosen:
+            continue
+        data = one.data
+        if data in MADE:
+            data = str(folder / one.data)
+            if not Path(data).exists():
+                made = [sys.executable, str(HERE / "canon_data.py"), one.data, data]
+                subprocess.run(made, check=True)
+        words = [*one.words, *(("--epochs", "0.05") if quick else ())]
+        able.append(striate(one.system, data, *words, target=one.floor))
+    return able
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Return the Markdown table *published vs here*."""
+    lines = [
+        "| system | data | n | test, % (least-most) | wall, s | floor | paper | check | verdict |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for one in CLAIMS:
+        own = [row for row in rows if row.name == one.system and not row.error]
+        right = [value for row in own if (value := accuracy_of(row)) is not None]
+        if not right:
+            continue
+        spread = f"{100 * fmean(right):.2f} ({100 * min(right):.2f}-{100 * max(right):.2f})"
+        verdict = "measured"
+        if one.floor:
+            verdict = "reached" if fmean(right) >= one.floor else "**missed**"
+        wall = f"{fmean(row.wall for row in own):.0f}"
+        floor = f"{100 * one.floor:.1f}" if one.floor else "-"
+        cells = [one.system, one.data, str(len(right)), spread, wall, floor, one.paper, one.check]
+        lines.append("| " + " | ".join([*cells, verdict]) + " |")
+    lines += [f"FAILED: {row.name}, seed {row.seed}: {row.error}" for row in rows if row.error]
+    return "\n".join(lines)
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Train what was chosen, or put older results into a table."""
+    parser = options(__doc__)
+    parser.add_argument("--table", nargs="+", type=Path, metavar="FILE", help="results to show")
+    chosen = arguments(parser, words)
+    if chosen.table:
+        found = [json.loads(path.read_text(encoding="utf-8")) for path in chosen.table]
+        print(table([Row(**row) for record in found for row in record["rows"]]))
+        return
+    print(machine(), end="\n\n")
+    with TemporaryDirectory(prefix="canon-") as folder:
+        rows = compete(contestants(chosen.quick, Path(folder), chosen.only or ()), chosen)
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()
