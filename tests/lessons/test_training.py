@@ -12,4 +12,5 @@ def test_rectifiers_learn_in_fewer_epochs():
 @pytest.mark.slow
 def test_both_kinds_of_pooling_learn():
     numbers = teach("maximum").numbers
-    assert all(facts["mean"] > 85 for facts in numbers.values())
+    assert all(facts["mean"] > 60 for facts in numbers.values())
+    assert numbers["maximum"]["mean"] > numbers["average"]["mean"]

@@ -1,6 +1,7 @@
 """What a network costs, layer by layer: shape, parameters, connections, multiplications, time."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from math import prod
 from typing import Any
@@ -29,7 +30,8 @@ class Layer:
         parameters: its own, where it runs first.
         connections: weighted links into its outputs, biases among them.
         macs: multiplications with additions that one sample takes, as they were carried out.
-        receptive_field: samples of the input that one position sees, an axis each; None: not asked.
+        receptive_field: samples of the input that one position sees, an axis each; None: not asked,
+            or the model refuses the NaN by which it is measured.
         jump: distance of neighbouring fields, in samples, an axis each.
         seconds: for one sample.
     """
@@ -129,7 +131,7 @@ def profile(
     x = torch.rand(1, *shape, generator=torch.Generator().manual_seed(0)).to(**like)
     rows, macs = _count(model, x)
     seconds = _time(model, x)
-    seen: list[Field | None] = [*receptive_fields(model, x)] if fields else [None] * len(rows)
+    seen = _fields(model, x) if fields else [None] * len(rows)
     layers = tuple(
         replace(
             row,
@@ -142,6 +144,13 @@ def profile(
     total = sum(p.numel() for p in model.parameters())
     linked = sum(layer.connections for layer in layers)
     return Profile(type(model).__name__, total, linked, macs, layers)
+
+
+def _fields(model: nn.Module, x: Tensor) -> Sequence[Field | None]:
+    try:
+        return receptive_fields(model, x)
+    except ValueError:  # numbers of words cannot be NaN
+        return [None] * sum(1 for _ in units(model))
 
 
 def _shape(model: nn.Module, given: Spec | tuple[int, ...] | None) -> tuple[int, ...]:

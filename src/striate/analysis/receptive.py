@@ -79,7 +79,7 @@ def receptive_fields(model: nn.Module, x: Tensor) -> list[Field]:
         x: one sample (1, C, *S) of finite values, on the model's device.
 
     Raises:
-        ValueError: the model gives NaN for x itself.
+        ValueError: the model gives NaN for x itself, or refuses NaN.
     """
     probe = _Probe(model, x)
     return [probe.field(call) for call in range(len(probe.axes_of))]
@@ -106,7 +106,7 @@ class _Probe:
             nan = y.isnan()
             alike = y.dim() == x.dim()
             others = [d for d in range(y.dim()) if not alike or d != 2 + axis]
-            rows.append(nan.amax(others).reshape(-1).cpu())
+            rows.append(nan.any(others).reshape(-1).cpu())
             self.axes_of.append(alike)
 
         with watched(self.model, saw):

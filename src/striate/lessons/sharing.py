@@ -57,9 +57,9 @@ def sharing(seed: int) -> Lesson:
         }
     picture = standalone(chart("Test accuracy (%)", "training digits", lines))
     text = (
-        "One kernel for all places has the fewest parameters by far, and needs the fewest digits. "
-        "A kernel for every place, or a weight for every pixel, fits the training digits as well "
-        "and the test digits less."
+        "One kernel for all places has the fewest parameters by far, and is ahead where there are "
+        "few digits to learn from. A kernel for every place, or a weight for every pixel, needs "
+        "more of them to answer as well, and gains more by knowing the training digits by heart."
     )
     return Lesson("Shared, local and full connectivity", text, numbers, picture)
 

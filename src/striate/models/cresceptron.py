@@ -62,7 +62,10 @@ class Level(nn.Module):
 
     def forward(self, u: Tensor) -> Tensor:
         """Return the nodes."""
-        nodes = self.reduce(self.detect(u))
+        found = self.detect(u)
+        if not found.shape[1]:  # nothing is learnt yet
+            return found[:, :, ::2, ::2]
+        nodes = self.reduce(found)
         kernel = self.blur.expand(nodes.shape[1], 1, 3, 3)
         y: Tensor = F.conv2d(nodes, kernel, padding=1, groups=nodes.shape[1])
         return y
