@@ -1,9 +1,12 @@
 import re
+from pathlib import Path
 
 import pytest
 
 from striate.card import card, reached, write_card
 from striate.models import CARDS
+
+PAGES = Path(__file__).parents[1] / "docs" / "systems"
 
 
 def test_a_card_tells_who_what_how_and_how_well():
@@ -35,9 +38,15 @@ def test_a_page_and_a_picture_are_written(tmp_path):
     assert (tmp_path / "new" / "lenet1.svg").is_file()
 
 
+def test_every_network_has_a_page():
+    assert {page.stem for page in PAGES.glob("*.md")} == set(CARDS)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CARDS)
-def test_every_network_has_a_card(name):
+def test_its_page_is_current(name):
     text, picture = card(name)
     assert text.count("\n## ") == 2
-    assert picture.endswith("</svg>\n")
+    said = "write it anew: striate models --out docs/systems"
+    assert (PAGES / f"{name}.md").read_text(encoding="utf-8") == text, said
+    assert (PAGES / f"{name}.svg").read_text(encoding="utf-8") == picture, said
