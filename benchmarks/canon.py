@@ -2,6 +2,7 @@
 
     python benchmarks/canon.py --only lenet5 --json lenet5.json     # one system, three seeds
     python benchmarks/canon.py --table lenet5.json simard2003.json  # a table of what was measured
+    python benchmarks/canon.py --record *.json                      # CANON.md, and what cards show
 
 Each line of CLAIMS is a system, its data, what `striate train` is told, the floor and the published
 figure. A run is a process of its own, asked the official test set once, at its end. The stand-in is
@@ -17,11 +18,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from contest import Contestant, Row, accuracy_of, arguments, compete, machine, options, striate
 
 HERE = Path(__file__).resolve().parent
-STILL = ("--augment", "none")
+HEAD = """# The canon, published and here
+
+Written by `benchmarks/canon.py --record`. Each row is a network trained by `striate train` on the
+data named, asked the official test set once, at the end of each of n seeds: mean, least to most.
+*Floor* is the stand-in's, fixed before; *paper* is the published figure, on the paper's data, which
+are the row's own only where they are named alike. Wall clock is of the whole process.
+"""
 HAND = "affine=12,elastic=30,translate=1"
 
 
@@ -125,7 +133,7 @@ def table(rows: Sequence[Row]) -> str:
     ]
     for one in CLAIMS:
         own = [row for row in rows if row.name == one.system and not row.error]
-        right = [value for row in own if (value := accuracy_of(row)) is not None]
+        right = _right(one, rows)
         if not right:
             continue
         spread = f"{100 * fmean(right):.2f} ({100 * min(right):.2f}-{100 * max(right):.2f})"
@@ -140,14 +148,46 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
+def record(rows: Sequence[Row], said: str) -> None:
+    """Write CANON.md, and models/reached.json, which the cards of the networks show."""
+    reached: dict[str, list[dict[str, Any]]] = {}
+    for one in CLAIMS:
+        right = _right(one, rows)
+        if not right:
+            continue
+        name = one.words[one.words.index("--model") + 1]
+        reached.setdefault(name, []).append({
+            "data": one.data,
+            "mean": round(100 * fmean(right), 2),
+            "low": round(100 * min(right), 2),
+            "high": round(100 * max(right), 2),
+            "n": len(right),
+            "floor": 100 * one.floor,
+            "command": f'python benchmarks/canon.py --only "{one.system}"',
+        })  # fmt: skip
+    home = HERE.parent / "src" / "striate" / "models" / "reached.json"
+    home.write_text(json.dumps(reached, indent=1) + "\n", encoding="utf-8")
+    (HERE / "CANON.md").write_text(f"{HEAD}\n{said}\n\n{table(rows)}\n", encoding="utf-8")
+
+
+def _right(one: Claim, rows: Sequence[Row]) -> list[float]:
+    """Return the accuracies of a claim's runs."""
+    own = [row for row in rows if row.name == one.system and not row.error]
+    return [value for row in own if (value := accuracy_of(row)) is not None]
+
+
 def main(words: Sequence[str] | None = None) -> None:
     """Train what was chosen, or put older results into a table."""
     parser = options(__doc__)
     parser.add_argument("--table", nargs="+", type=Path, metavar="FILE", help="results to show")
+    parser.add_argument("--record", nargs="+", type=Path, metavar="FILE", help="results to write")
     chosen = arguments(parser, words)
-    if chosen.table:
-        found = [json.loads(path.read_text(encoding="utf-8")) for path in chosen.table]
-        print(table([Row(**row) for record in found for row in record["rows"]]))
+    if files := chosen.table or chosen.record:
+        found = [json.loads(path.read_text(encoding="utf-8")) for path in files]
+        rows = [Row(**row) for one in found for row in one["rows"]]
+        if chosen.record:
+            record(rows, found[0]["machine"])
+        print(table(rows))
         return
     print(machine(), end="\n\n")
     with TemporaryDirectory(prefix="canon-") as folder:

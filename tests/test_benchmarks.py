@@ -7,6 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from striate.data.named import NAMES
+from striate.errors import DataError
+from striate.models import MODELS
+
 HOME = Path(__file__).parents[1] / "benchmarks"
 CLAIMS = ("cifar10_94", "digits_98", "fashion_92", "folder_throughput", "mnist_99", "photos")
 
@@ -271,3 +275,45 @@ def test_made_photographs_differ_and_have_the_size(tmp_path, monkeypatch):
     assert len({file.read_bytes() for file in files}) == 3
     with Image.open(files[0]) as photo:
         assert photo.size == (500, 375)
+
+
+def test_every_claim_of_the_canon_names_a_network_and_data_that_exist():
+    canon, made = script("canon"), script("canon_data").MADE
+    for one in canon.CLAIMS:
+        assert one.words[one.words.index("--model") + 1] in MODELS
+        assert one.data in made or one.data in NAMES
+        assert 0 <= one.floor < 1
+    assert len({one.system for one in canon.CLAIMS}) == len(canon.CLAIMS)
+
+
+def test_the_table_of_the_canon_judges_by_the_mean(monkeypatch, tmp_path):
+    canon = script("canon")
+    rows = [row("lenet5", accuracy=right, seed=n) for n, right in enumerate((0.98, 0.99, 0.995))]
+    rows += [row("cresceptron", accuracy=0.7), row("denker1989", error="exit 1: broken")]
+    text = canon.table(rows)
+    assert (
+        "| lenet5 | mnist | 3 | 98.83 (98.00-99.50) | 1 | 98.7 | 99.05 % | C-61 | reached |" in text
+    )
+    assert "**missed**" in text.splitlines()[2]
+    assert "FAILED: denker1989, seed 0: exit 1: broken" in text
+    monkeypatch.setattr(canon, "HERE", tmp_path / "benchmarks")
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / "src" / "striate" / "models").mkdir(parents=True)
+    canon.record(rows, "a machine")
+    kept = json.loads((tmp_path / "src/striate/models/reached.json").read_text())
+    assert kept["lenet5"][0]["mean"] == 98.83
+    assert "a machine" in (tmp_path / "benchmarks" / "CANON.md").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["superresolution", "fillin", "canvas", "transformer", "blur", "permuted", "rectifier"]
+)
+def test_experiments_give_the_numbers_that_their_checks_name(name):
+    module = script("experiments")
+    assert name in module.EXPERIMENTS
+    try:
+        found = module.EXPERIMENTS[name](0, True)
+    except DataError as error:
+        pytest.skip(str(error)[:100])
+    assert all(check.number in found for check in module.CHECKS[name])

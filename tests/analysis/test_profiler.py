@@ -118,3 +118,9 @@ def test_a_model_of_its_own_needs_a_sample():
 def test_a_spec_will_do():
     spec = Spec(channels=1, size=(16,), classes=("a", "b"))
     assert analysis.profile(nn.Conv1d(1, 3, 3), spec).layers[0].shape == (3, 14)
+
+
+def test_layers_that_give_less_than_before_are_named():
+    net = nn.Sequential(nn.Conv1d(1, 4, 3, padding=1), nn.MaxPool1d(2), nn.Conv1d(4, 8, 1))
+    found = analysis.profile(net, (1, 16), fields=False)
+    assert [layer.kind for layer in found.narrowing()] == ["MaxPool1d"]

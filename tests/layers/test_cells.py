@@ -4,8 +4,16 @@ from math import pi
 
 import pytest
 import torch
+import torch.nn.functional as F
 
-from striate.layers import ComplexCells, SimpleCells, from_log_polar, gabor, log_polar
+from striate.layers import (
+    ComplexCells,
+    SimpleCells,
+    from_log_polar,
+    gabor,
+    hemifields,
+    log_polar,
+)
 
 SIDE, WAVE = 31, 8.0
 
@@ -82,3 +90,28 @@ def test_impossible_cells_are_said():
         gabor(4, 8.0, 0)
     with pytest.raises(ValueError, match="simple must have 4 phases a cell; got 3 maps"):
         ComplexCells()(torch.zeros(1, 3, 4, 4))
+
+
+def test_white_noise_finds_the_receptive_field():
+    field = gabor(11, 5.0, 30.0)
+    noise = torch.randn(20_000, 11, 11, generator=torch.Generator().manual_seed(0)).double()
+    said = (noise * field).sum((1, 2)).clamp(min=0)
+    average = (said[:, None, None] * noise).mean(0)
+    assert F.cosine_similarity(average.flatten(), field.flatten(), dim=0) >= 0.95
+
+
+def test_fields_of_neighbours_overlap_less_and_less_with_distance():
+    envelope = F.pad(gabor(15, 6.0, 0.0).abs(), (0, 15))
+    shared = [float((envelope * envelope.roll(step, 1)).sum()) for step in range(0, 12, 3)]
+    assert shared == sorted(shared, reverse=True)
+    assert shared[-1] < 0.2 * shared[0]
+
+
+def test_each_hemisphere_sees_the_other_half_of_the_field():
+    x = torch.zeros(1, 1, 4, 6)
+    x[..., :3] = 1  # something on the left
+    left, right = hemifields(x)
+    assert left.sum() == 0
+    assert right.sum() == x.sum()
+    left, right = hemifields(torch.arange(5.0))
+    assert (left.tolist(), right.tolist()) == ([2, 3, 4], [0, 1, 2])

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from striate.layers import (
     effective_kernel,
+    even_widths,
     pad,
     padding_for,
     participation,
@@ -167,3 +168,13 @@ def test_participation_is_the_gradient_of_a_sum(size, kernel, stride, padding):
     x = torch.zeros(1, 1, size, size, requires_grad=True)
     F.conv2d(x, torch.ones(1, 1, kernel, kernel), None, stride, padding).sum().backward()
     assert torch.equal(x.grad[0, 0].long(), participation((size, size), kernel, stride, padding))
+
+
+def test_even_widths_keep_the_values_of_every_layer_within_twice_the_first():
+    sizes = [(32, 32), (16, 16), (9, 7), (4, 4)]
+    widths = even_widths(sizes, 16)
+    assert widths == [16, 64, 260, 1024]
+    values = [w * size[0] * size[1] for w, size in zip(widths, sizes, strict=True)]
+    assert max(values) <= 2 * min(values)
+    with pytest.raises(ValueError, match="first be at least 1; got"):
+        even_widths(sizes, 0)

@@ -69,6 +69,15 @@ class Profile:
         """Return what `striate profile --json` prints."""
         return asdict(self)
 
+    def narrowing(self) -> list[Layer]:
+        """Return the layers that give fewer numbers than the layer before them."""
+        counts = [prod(layer.shape) for layer in self.layers]
+        return [
+            layer
+            for layer, before, after in zip(self.layers[1:], counts, counts[1:], strict=False)
+            if after < before
+        ]
+
     def __str__(self) -> str:
         """Return a table."""
         rows: list[tuple[str, ...]] = [

@@ -15,7 +15,14 @@ from striate.layers.antialias import (
     phases,
 )
 from striate.layers.capsule import Capsules, PrimaryCapsules, route, squash
-from striate.layers.cells import ComplexCells, SimpleCells, from_log_polar, gabor, log_polar
+from striate.layers.cells import (
+    ComplexCells,
+    SimpleCells,
+    from_log_polar,
+    gabor,
+    hemifields,
+    log_polar,
+)
 from striate.layers.convolution import (
     Convolution,
     col2im,
@@ -55,6 +62,7 @@ from striate.layers.recurrent import RecurrentConvolution
 from striate.layers.roi import RoIAlign, RoIPool, roi_align, roi_pool
 from striate.layers.tiling import (
     effective_kernel,
+    even_widths,
     pad,
     padding_for,
     participation,
@@ -103,9 +111,11 @@ __all__ = [
     "convolve",
     "effective_kernel",
     "euclidean_loss",
+    "even_widths",
     "fft_convolve",
     "from_log_polar",
     "gabor",
+    "hemifields",
     "hinge_loss",
     "im2col",
     "local",

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["ComplexCells", "SimpleCells", "from_log_polar", "gabor", "log_polar"]
+__all__ = ["ComplexCells", "SimpleCells", "from_log_polar", "gabor", "hemifields", "log_polar"]
 
 BANDWIDTH = 0.56  # sigma / wavelength of a bandwidth of one octave
 
@@ -121,3 +121,12 @@ def log_polar(z: Tensor, a: float) -> Tensor:
 def from_log_polar(w: Tensor, a: float) -> Tensor:
     """Return the place in the visual field: z = exp(w) - a."""
     return torch.exp(w) - a
+
+
+def hemifields(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what the left and the right hemisphere see: each the opposite half of the field.
+
+    Shape: (N, C, *S) -> twice (N, C, *S') with half of the last axis; an odd middle is in both
+    """
+    width = x.shape[-1]
+    return x[..., width // 2 :], x[..., : width - width // 2]

@@ -1,7 +1,7 @@
 """Where a window can stand: sizes, borders, receptive fields. Arithmetic only, no weights."""
 
 from collections.abc import Sequence
-from math import ceil
+from math import ceil, prod
 from typing import Any, TypeVar
 
 import torch
@@ -12,6 +12,7 @@ __all__ = [
     "BORDERS",
     "effective_kernel",
     "ends_of",
+    "even_widths",
     "pad",
     "padding_for",
     "participation",
@@ -63,6 +64,25 @@ def stack_receptive_field(layers: Sequence[Sequence[int]]) -> list[int]:
         jump *= stride
         fields.append(field)
     return fields
+
+
+def even_widths(sizes: Sequence[Sequence[int]], first: int) -> list[int]:
+    """Return numbers of maps that give every layer about as many values as the first.
+
+    Math: maps_l = maps_1 positions_1 / positions_l, rounded, at least 1: where maps shrink there
+          are more of them, and each layer takes about as long
+
+    Args:
+        sizes: of each layer's maps, without channels.
+        first: maps of the first layer.
+
+    Raises:
+        ValueError: there is no layer, or `first` is below 1.
+    """
+    if not sizes or first < 1:
+        raise ValueError(f"sizes must name a layer, first be at least 1; got {sizes}, {first}")
+    values = first * prod(sizes[0])
+    return [max(1, round(values / prod(size))) for size in sizes]
 
 
 def shape_after(

@@ -6,7 +6,7 @@
     sharing       parameters shared or not; what permuted pixels do
     shifts        invariance, aliasing, sizes of pooling windows
     geometry      dilation and receptive fields, padding and borders
-    training      rectifiers and tanh, maximum and average
+    training      rectifiers and tanh, maximum and average, numbers of maps
     film          the neocognitron organising itself
 """
 
@@ -18,7 +18,7 @@ from striate.lessons.geometry import dilation, padding
 from striate.lessons.lesson import Lesson
 from striate.lessons.sharing import permutation, sharing
 from striate.lessons.shifts import aliasing, invariance, pooling
-from striate.lessons.training import maximum, rectifier
+from striate.lessons.training import capacity, maximum, rectifier
 
 __all__ = ["LESSONS", "Lesson", "teach"]
 
@@ -32,6 +32,7 @@ LESSONS: dict[str, Callable[[int], Lesson]] = {
     "permutation": permutation,
     "pooling": pooling,
     "maximum": maximum,
+    "capacity": capacity,
     "organisation": organisation,
 }
 

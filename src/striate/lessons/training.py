@@ -1,4 +1,6 @@
-"""How choices of units change learning: rectifiers against tanh, maximum against average."""
+"""How choices change learning: rectifiers or tanh, maximum or average, how many maps."""
+
+from math import log2
 
 import torch
 from torch import nn
@@ -7,7 +9,7 @@ from striate.analysis.draw import chart, standalone
 from striate.layers import avg_pool, max_pool
 from striate.lessons.lesson import Lesson, accuracy, digits, taught
 
-__all__ = ["maximum", "rectifier"]
+__all__ = ["capacity", "maximum", "rectifier"]
 
 
 def _deep(unit: type[nn.Module]) -> nn.Module:
@@ -81,3 +83,39 @@ def maximum(seed: int) -> Lesson:
     picture = standalone(chart("Test accuracy (%)", "seed", lines))
     text = "Five seeds each: look at the mean, and at how far the seeds lie apart, before judging."
     return Lesson("Maximum and average pooling", text, numbers, picture)
+
+
+def capacity(seed: int) -> Lesson:
+    """Train nets of 1 to 64 maps on 300 digits; a held-out part says how many are enough.
+
+    Article: the number of maps controls capacity; the right granularity without overfitting (A156,
+    A158).
+    """
+    data = digits(400, seed)
+    shown: dict[str, list[tuple[float, float]]] = {"training": [], "held out": []}
+    widths = (1, 2, 4, 8, 16, 32, 64)
+    for maps in widths:
+        torch.manual_seed(seed)
+        net = nn.Sequential(
+            nn.Conv2d(1, maps, 5), nn.ReLU(), max_pool(2, 2), nn.Flatten(),
+            nn.Linear(maps * 36, 10),
+        )  # fmt: skip
+        taught(net, data.x[:300], data.y[:300], 40, seed)
+        parts = {"training": slice(0, 300), "held out": slice(300, 400)}
+        for name, part in parts.items():
+            right = 100 * accuracy(net, data.x[part], data.y[part])
+            shown[name].append((log2(maps), right))
+    held = [value for _, value in shown["held out"]]
+    chosen = widths[held.index(max(held))]
+    numbers = {
+        "maps": list(widths),
+        **{f"{name}, %": [round(value, 1) for _, value in line] for name, line in shown.items()},
+        "chosen by the held-out part": chosen,
+    }
+    picture = standalone(chart("Accuracy (%)", "maps, as a power of 2", shown))
+    text = (
+        "With one map the net cannot even learn the training digits; from some number on it knows "
+        "all of them, and more maps add nothing to digits that it has not seen. A held-out part, "
+        "not the test set, says where to stop."
+    )
+    return Lesson("How many maps", text, numbers, picture)
