@@ -1,6 +1,7 @@
 import gzip
 import json
 import pickle
+import subprocess
 import sys
 from pathlib import Path
 
@@ -8,7 +9,6 @@ import numpy as np
 import pytest
 
 from striate.data.named import NAMES
-from striate.errors import DataError
 from striate.models import MODELS
 
 HOME = Path(__file__).parents[1] / "benchmarks"
@@ -309,11 +309,16 @@ def test_the_table_of_the_canon_judges_by_the_mean(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     "name", ["superresolution", "fillin", "canvas", "transformer", "blur", "permuted", "rectifier"]
 )
-def test_experiments_give_the_numbers_that_their_checks_name(name):
+def test_experiments_give_the_numbers_that_their_checks_name(
+    name, shared_data, tmp_path, monkeypatch
+):
     module = script("experiments")
     assert name in module.EXPERIMENTS
-    try:
-        found = module.EXPERIMENTS[name](0, True)
-    except DataError as error:
-        pytest.skip(str(error)[:100])
+    if name in ("blur", "rectifier"):  # on CIFAR-10, which lies there packed
+        unpack = shared_data / "cifar-10-packed" / "unpack.py"
+        subprocess.run([sys.executable, str(unpack), str(tmp_path)], check=True)
+        monkeypatch.setenv("STRIATE_DATA", str(tmp_path))
+    else:
+        monkeypatch.setenv("STRIATE_DATA", str(shared_data))
+    found = module.EXPERIMENTS[name](0, True)
     assert all(check.number in found for check in module.CHECKS[name])
