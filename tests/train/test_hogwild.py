@@ -1,5 +1,7 @@
 """C-74 in the small: one worker is SGD to the bit, nothing is lost, a seed replays, locks hold."""
 
+import time
+
 import pytest
 import torch
 from torch import nn
@@ -199,6 +201,7 @@ def test_leaving_the_loop_stops_the_workers(bars):
         if step.index > 3:
             break
     before = [p.detach().clone() for p in model.parameters()]
+    time.sleep(0.3)  # long enough for hundreds of updates
     assert all(torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True))
 
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from striate.analysis.draw import chart, standalone
 from striate.layers import avg_pool, max_pool
-from striate.lessons.lesson import Lesson, accuracy, digits, taught
+from striate.lessons.lesson import Digits, Lesson, accuracy, digits, taught
 
 __all__ = ["capacity", "maximum", "rectifier"]
 
@@ -23,37 +23,50 @@ def _deep(unit: type[nn.Module]) -> nn.Module:
     return nn.Sequential(*layers, max_pool(2, 2), nn.Flatten(), nn.Linear(32 * 16, 10))
 
 
+RATES = (0.03, 0.1, 0.2)  # tried for each unit: one rate for both would favour one of them
+EPOCHS = 20
+
+
 def rectifier(seed: int) -> Lesson:
-    """Train the same four-layer net with rectifiers and with tanh, one epoch after the other.
+    """Train the same four-layer net with rectifiers and with tanh, each at its best of three rates.
 
     Article: ReLU trains several times faster (A142); Krizhevsky et al. 2012, figure 1.
     """
     data, lines, numbers = digits(1000, seed), {}, {}
     for name, unit in {"ReLU": nn.ReLU, "tanh": nn.Tanh}.items():
-        torch.manual_seed(seed)
-        net = _deep(unit)
-        optimizer = torch.optim.SGD(net.parameters(), 0.02)
-        points, reached = [], None
-        draw = torch.Generator().manual_seed(seed)
-        for epoch in range(1, 26):
-            for rows in torch.randperm(len(data.x), generator=draw).split(50):
-                loss = nn.functional.cross_entropy(net(data.x[rows]), data.y[rows])
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-            error = 100 * (1 - accuracy(net, data.x, data.y))
-            points.append((float(epoch), error))
-            if error <= 25 and reached is None:
-                reached = epoch
-        lines[name], numbers[name] = points, {
-            "epochs to 25 % training error": reached, "error at the end, %": round(points[-1][1], 1)
-        }  # fmt: skip
+        courses = {rate: _course(unit, rate, data, seed) for rate in RATES}
+        rate = min(courses, key=lambda r: sum(courses[r]))
+        lines[name] = [(epoch + 1.0, error) for epoch, error in enumerate(courses[rate])]
+        numbers[name] = {
+            "rate": rate,
+            "epochs to 25 % training error": next(
+                (epoch + 1 for epoch, error in enumerate(courses[rate]) if error <= 25), None
+            ),
+            "error at the end, %": round(courses[rate][-1], 1),
+        }
     picture = standalone(chart("Training error (%)", "epoch", lines))
     text = (
-        "The same net, the same numbers to start from, plain gradient descent at one learning "
-        "rate: count the epochs until a quarter of the training digits is still wrong."
+        "The same net, the same numbers to start from, plain gradient descent: count the epochs "
+        "until a quarter of the training digits is still wrong. Do not expect a large factor: "
+        "on a small net and small digits tanh may well be ahead; six belongs to a paper's own net."
     )
     return Lesson("Rectifiers and tanh", text, numbers, picture)
+
+
+def _course(unit: type[nn.Module], rate: float, data: Digits, seed: int) -> list[float]:
+    """Return the training error of each epoch, in per cent."""
+    torch.manual_seed(seed)
+    net, draw = _deep(unit), torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.SGD(net.parameters(), rate)
+    errors = []
+    for _ in range(EPOCHS):
+        for rows in torch.randperm(len(data.x), generator=draw).split(50):
+            loss = nn.functional.cross_entropy(net(data.x[rows]), data.y[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        errors.append(100 * (1 - accuracy(net, data.x, data.y)))
+    return errors
 
 
 def maximum(seed: int) -> Lesson:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from striate.layers import Brightness
+from striate.layers.norm import gaussian
 from striate.models.neocognitron import pictures
 from striate.spec import Spec
 
@@ -20,10 +21,8 @@ ORIENTATIONS = 8
 
 
 def disc(window: int, sigma: float) -> Tensor:
-    """Return a Gaussian of sum 1: (window, window)."""
-    place = torch.arange(window) - (window - 1) / 2
-    weight = torch.exp(-(place[:, None] ** 2 + place[None] ** 2) / (2 * sigma**2))
-    return weight / weight.sum()
+    """Return a Gaussian of sum 1: (window, window) float32."""
+    return gaussian(window, 2, sigma).float()
 
 
 class Edges(nn.Module):
