@@ -89,10 +89,10 @@ def test_help_of_train_names_every_field_of_a_recipe(call):
     assert [name for name in fields if f"--{name.replace('_', '-')}" not in out] == []
 
 
-def test_help_needs_neither_torch_nor_numpy():
+def test_help_needs_neither_torch_nor_numpy_nor_pydantic():
     code = (
         "import sys; from striate.cli import run; code = run(['--help']);"
-        "heavy = {'torch', 'numpy', 'sklearn', 'PIL'} & set(sys.modules);"
+        "heavy = {'torch', 'numpy', 'sklearn', 'PIL', 'pydantic'} & set(sys.modules);"
         "sys.exit(f'{heavy} imported' if heavy else code)"
     )
     env = {**os.environ, "PYTHONPATH": str(Path(striate.__file__).parents[1])}

@@ -81,7 +81,8 @@ def command_lines(code):
 
 
 def options(command):
-    return {"--help"}.union(*({*p.opts, *p.secondary_opts} for p in command.params))
+    made = command.make_context(command.name, [], resilient_parsing=True).command
+    return {"--help"}.union(*({*p.opts, *p.secondary_opts} for p in made.params))
 
 
 def slug(heading):

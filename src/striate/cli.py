@@ -1,7 +1,8 @@
 """The command line: one function a command; options of `train` are the fields of Recipe.
 
-Torch is imported inside the commands, so that help and typing mistakes answer at once. Data goes
-to stdout, talk to stderr. Exit 0 done; 1 faults found; 2 the user must change something.
+Torch and the recipe are imported inside the commands, so that help and typing mistakes answer at
+once. Data goes to stdout, talk to stderr. Exit 0 done; 1 faults found; 2 the user must change
+something.
 """
 
 import errno
@@ -14,17 +15,20 @@ from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from threading import Thread
-from typing import Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
+from typer.core import TyperCommand
+from typer.main import get_command
 
 from striate import catalogue
 from striate.catalogue import Json
 from striate.errors import DataError, RecipeError, UserError
 from striate.files import replacing
-from striate.options import about, parse_changes, resumed, with_recipe
-from striate.recipe import Recipe
 from striate.show import show_audit, show_json, show_result, show_scores
+
+if TYPE_CHECKING:
+    from striate.recipe import Recipe
 
 __all__ = ["app", "process_start", "run"]
 
@@ -145,6 +149,9 @@ def _train(
     options: dict[str, Any],
 ) -> None:
     """Gather options, read the data while torch loads, train, and say how good it is."""
+    from striate.options import about, parse_changes, resumed
+    from striate.recipe import Recipe
+
     born = process_start()
     given = {name: value for name, value in options.items() if value is not None}
     if resume:
@@ -172,8 +179,9 @@ def _train(
         show_result(result)
 
 
-def _gather(data: str, recipe: Recipe, resume: Path | None, loading: Thread) -> Any:
+def _gather(data: str, recipe: "Recipe", resume: Path | None, loading: Thread) -> Any:
     from striate.data.material import gather
+    from striate.options import about
     from striate.spec import Spec
 
     spec = None
@@ -204,9 +212,27 @@ def _gather(data: str, recipe: Recipe, resume: Path | None, loading: Thread) -> 
     )
 
 
-@app.command()
-@with_recipe
-def train(
+class _WithRecipe(TyperCommand):
+    """The command `train`, whose options are made only when it is called.
+
+    They need the recipe, and to import that takes twice as long as all the rest of `--help`.
+    """
+
+    def make_context(self, *words: Any, **extra: Any) -> Any:
+        """Read the command line by the options of `_options` and the fields of Recipe."""
+        from striate.options import with_recipe
+
+        whole = typer.Typer(rich_markup_mode=None, add_completion=False)
+        whole.command("train", help=self.help)(with_recipe(_options))
+        return get_command(whole).make_context(*words, **extra)
+
+
+@app.command(cls=_WithRecipe)
+def train() -> None:
+    """Train a network on DATA and save a bundle and a report of how good it is."""
+
+
+def _options(
     data: Annotated[
         str | None,
         typer.Argument(help="folder, CSV, Parquet, NPZ, or a name; none: the embedded digits"),
@@ -220,7 +246,6 @@ def train(
     as_json: Json = False,
     options: dict[str, Any] | None = None,
 ) -> None:
-    """Train a network on DATA and save a bundle and a report of how good it is."""
     _train(data, out, resume, recipe, changes, as_json, options or {})
 
 
@@ -304,6 +329,8 @@ def _output(path: Path | None) -> Iterator[TextIO]:
 @app.command()
 def recipe() -> None:
     """Print every field of a recipe with its default and meaning, as TOML."""
+    from striate.recipe import Recipe
+
     print(Recipe().toml(), end="")
 
 
