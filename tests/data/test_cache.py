@@ -9,6 +9,8 @@ import shutil
 import subprocess
 import sys
 import threading
+import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -208,12 +210,30 @@ def test_another_spec_is_another_entry(tmp_path, change):
     assert len(entries(tmp_path / "cache")) == 2
 
 
-def test_mean_and_classes_do_not_make_another_entry(tmp_path):
-    samples = samples_of(tmp_path, photo(tmp_path / "a.png"))
-    open_cache(samples, RGB8, tmp_path / "cache")
-    other = RGB8.model_copy(update={"mean": (1.0, 2.0, 3.0), "classes": ("a", "b")})
-    open_cache(samples, other, tmp_path / "cache")
-    assert len(entries(tmp_path / "cache")) == 1
+@pytest.mark.parametrize("field", Spec.model_fields)
+def test_whatever_shapes_a_row_makes_another_entry(tmp_path, field):
+    """A field that is added to Spec shapes rows, unless somebody says that it does not."""
+    other = {"kind": "sound", "channels": 2, "size": (9,), "resize": "crop", "dtype": "float32"}
+    other |= {"mean": (1.0,), "std": (2.0,), "step": (0.5,), "unit": "s", "frequencies": (0.0, 1.0)}
+    other |= {"words": ("good",), "classes": ("a", "b"), "task": "another"}
+    samples = samples_of(tmp_path, tmp_path / "missing")
+    open_cache(samples, Spec(channels=1, size=(8,)), tmp_path / "cache")
+    changed = Spec(channels=1, size=(8,)).model_copy(update={field: other[field]})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydantic writes a task that does not exist yet
+        open_cache(samples, changed, tmp_path / "cache")
+    same = field in ("mean", "std", "task", "classes")
+    assert len(entries(tmp_path / "cache")) == (1 if same else 2)
+
+
+def test_texts_are_not_taken_from_an_entry_of_another_vocabulary(tmp_path):
+    for i, text in enumerate(("good film", "bad film")):
+        (tmp_path / f"{i}.txt").write_text(text)
+    samples = replace(samples_of(tmp_path, *sorted(tmp_path.glob("*.txt"))), kind="text")
+    spec = Spec(kind="text", channels=1, size=(2,), dtype="uint16", words=("good", "bad"))
+    turned = spec.model_copy(update={"words": ("bad", "good")})
+    rows = [open_cache(samples, s, tmp_path / "cache").x[:, 0, 0] for s in (spec, turned, spec)]
+    assert [row.tolist() for row in rows] == [[2, 3], [3, 2], [2, 3]]
 
 
 @pytest.mark.parametrize("name", ["x.npy", "facts.npz"])

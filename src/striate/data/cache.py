@@ -39,6 +39,8 @@ FORMAT = 2
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 FACTS = ("good", "pixels", "constant", "sizes", "said", "says")
 DAY = 86_400
+# What of a Spec shapes no row: all of the rest does, and names the entry.
+NOT_OF_ROWS = {"mean", "std", "task", "classes"}
 MOST_MEASURED = 10_000  # samples whose mean and deviation are taken
 
 Progress = Callable[[int, int], None]
@@ -168,9 +170,9 @@ def _first(job: _Job, files: Sequence[Path]) -> Cache:
 
 def _entry(job: _Job, hashes: list[bytes]) -> Path:
     """Return the folder of samples with these hashes, prepared like this."""
-    spec, arrays = job.spec, job.samples.arrays
+    arrays = job.samples.arrays
     source = "files" if arrays is None else f"{arrays.dtype} {arrays.shape[1:]}"
-    rows = [spec.kind, spec.channels, spec.size, spec.resize, spec.dtype]
+    rows = job.spec.model_dump(exclude=NOT_OF_ROWS)
     head = json.dumps([FORMAT, PIL.__version__, simplejpeg.__version__, source, rows]).encode()
     return job.entries / f"{len(hashes)}-{digest(head, *hashes).hex()}"
 
