@@ -180,6 +180,31 @@ def test_the_share_of_bad_files_is_the_user_s(call, noise, tmp_path):
 # Tables
 
 
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("suffix", [".png", ".wav", ".txt"])
+def test_a_pipe_among_the_files_is_not_waited_for(call, tmp_path, suffix):
+    pytest.importorskip("soundfile")
+    for name in ("ant", "bee"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        os.mkfifo(tmp_path / "data" / name / f"pipe{suffix}")
+    code, _, err = call("check", tmp_path / "data")
+    assert code == 2
+    assert re.search(f"none of 2 files.*pipe{suffix}:.*not a regular file", err)
+
+
+@pytest.mark.timeout(60)
+def test_a_device_among_pictures_is_a_fault_and_a_row(call, noise, tmp_path):
+    data = noise({"ant": 12, "bee": 12})
+    trained(call, data, tmp_path / "run")
+    (data / "ant" / "endless.png").symlink_to("/dev/zero")
+    code, out, _ = call("check", data)
+    assert code == 1
+    assert re.search("ant/endless.png: not a regular file", out)
+    code, out, _ = call("predict", tmp_path / "run", data / "ant" / "endless.png")
+    assert code == 1
+    assert re.search("endless.png,.*not a regular file", out)
+
+
 def table(data, rows, header="path,label"):
     path = data / "t.csv"
     path.write_text("\n".join([header, *rows]))

@@ -1,8 +1,25 @@
-"""replacing: the old or the new, never half of one, and nothing beside it."""
+"""Reading ends; replacing leaves the old or the new, never half of one, and nothing beside it."""
+
+import os
 
 import pytest
 
-from striate.files import replacing
+from striate.files import read_regular, replacing
+
+
+def test_a_pipe_and_a_device_are_refused_before_they_are_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("/dev/zero")
+    for name in ("pipe", "link"):
+        with pytest.raises(OSError, match=r"not a regular file.*copy what it gives"):
+            read_regular(tmp_path / name)
+
+
+def test_a_regular_file_is_read_and_a_folder_is_called_one(tmp_path):
+    (tmp_path / "file").write_bytes(b"all of it")
+    assert read_regular(tmp_path / "file") == b"all of it"
+    with pytest.raises(IsADirectoryError):
+        read_regular(tmp_path)
 
 
 @pytest.mark.parametrize("settle", [False, True])

@@ -1,13 +1,39 @@
-"""Files that are whole or not there."""
+"""Files that come to an end, and files that are whole or not there."""
 
+import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-__all__ = ["replacing"]
+__all__ = ["open_regular", "read_regular", "replacing"]
+
+
+def open_regular(path: str | Path) -> BufferedReader:
+    """Open a file to read its bytes; a pipe or a device might never give one, or never end.
+
+    Raises:
+        OSError: it cannot be opened, or is no regular file.
+    """
+    mode = os.stat(path).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # a folder is refused by `open` itself
+        why = "not a regular file but a pipe, socket or device; copy what it gives into a file"
+        raise OSError(errno.EINVAL, why, os.fspath(path))
+    return open(path, "rb")
+
+
+def read_regular(path: str | Path) -> bytes:
+    """Return the bytes of a regular file.
+
+    Raises:
+        OSError: as `open_regular`.
+    """
+    with open_regular(path) as file:
+        return file.read()
 
 
 @contextmanager

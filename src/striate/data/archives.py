@@ -13,6 +13,7 @@ import numpy as np
 
 from striate.data.samples import SPLITS, Fault, Samples, class_order, need_two_classes
 from striate.errors import DataError
+from striate.files import open_regular
 
 __all__ = ["Part", "from_parts", "has_idx", "read_idx", "read_npz"]
 
@@ -119,7 +120,7 @@ def read_idx(folder: Path, labelled: bool = True, classes: Sequence[str] | None 
 def _load_npz(path: Path) -> dict[str, np.ndarray]:
     """Return every array of an NPZ, running nothing."""
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             held = np.load(file, allow_pickle=False)
             if isinstance(held, np.ndarray):
                 raise DataError(f"{path}: wanted an NPZ with x and y; got a single array")

@@ -26,6 +26,7 @@ from PIL.ImageFile import ImageFile
 
 from striate.data.jpeg import metadata, read_usual
 from striate.errors import DataError
+from striate.files import open_regular, read_regular
 
 __all__ = ["MOST_PIXELS", "SUFFIXES", "Decoded", "Header", "decode", "probe"]
 
@@ -156,7 +157,7 @@ def decode(source: Path | bytes, at_least: tuple[int, int] | None = None) -> Dec
 
 def _bytes(source: Path | bytes) -> bytes:
     try:
-        return source if isinstance(source, bytes) else Path(source).read_bytes()
+        return source if isinstance(source, bytes) else read_regular(source)
     except OSError as error:
         raise DataError(error.strerror or str(error)) from error
 
@@ -211,7 +212,7 @@ def probe(source: Path | bytes) -> Header:
 def _opened(source: Path | bytes) -> Iterator[tuple[str, ImageFile]]:
     """Yield format and image of a file, header read and size checked."""
     try:
-        stream: IO[bytes] = BytesIO(source) if isinstance(source, bytes) else open(source, "rb")  # noqa: SIM115
+        stream: IO[bytes] = BytesIO(source) if isinstance(source, bytes) else open_regular(source)
     except OSError as error:
         raise DataError(error.strerror or str(error)) from error
     with stream:

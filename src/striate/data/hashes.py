@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from striate.data.threads import in_runs
-from striate.files import replacing
+from striate.files import open_regular, replacing
 
 __all__ = [
     "UNREAD",
@@ -70,7 +70,7 @@ def row_hashes(arrays: np.ndarray) -> list[bytes]:
 def file_hash(path: str | Path) -> bytes:
     """Return the hash of the file's bytes; `UNREAD` where it cannot be read."""
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             return file_digest(file, lambda: blake2b(digest_size=SIZE)).digest()
     except (OSError, ValueError):
         return UNREAD

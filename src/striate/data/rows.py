@@ -12,6 +12,7 @@ from striate.data.prepare import at_least, prepare
 from striate.data.sound import decode_sound, prepare_sound
 from striate.data.text import decode_text, prepare_text, tokens
 from striate.errors import DataError
+from striate.files import read_regular
 from striate.spec import DTYPES, Spec
 
 __all__ = [
@@ -57,7 +58,7 @@ class Row:
 def file_row(path: Path, spec: Spec) -> Row:
     """Read, decode and prepare one file; a file that cannot be decoded gives a reason."""
     try:
-        data = path.read_bytes()
+        data = read_regular(path)
     except (OSError, ValueError) as error:
         return Row(UNREAD, reason=getattr(error, "strerror", None) or str(error))
     found = digest(data)

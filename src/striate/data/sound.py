@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from striate.errors import DataError
+from striate.files import open_regular, read_regular
 from striate.spec import Spec
 
 __all__ = [
@@ -60,7 +61,7 @@ def decode_sound(source: Path | bytes) -> Sound:
     """
     soundfile = _soundfile()
     try:
-        data = source if isinstance(source, bytes) else Path(source).read_bytes()
+        data = source if isinstance(source, bytes) else read_regular(source)
     except OSError as error:
         raise DataError(error.strerror or str(error)) from error
     if not data:
@@ -86,7 +87,8 @@ def probe_sound(path: Path) -> SoundHeader:
     """
     soundfile = _soundfile()
     try:
-        found = soundfile.info(str(path))
+        with open_regular(path) as file:
+            found = soundfile.info(file)
     except (soundfile.SoundFileError, RuntimeError, OSError) as error:
         raise DataError(f"is not a whole sound file: {error}") from error
     return SoundHeader(found.frames / max(1, found.samplerate), found.samplerate)

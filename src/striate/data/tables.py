@@ -14,6 +14,7 @@ import numpy as np
 from striate.data.kinds import kind_of
 from striate.data.samples import SPLITS, Fault, Samples, class_order, need_two_classes
 from striate.errors import DataError, suggest
+from striate.files import read_regular
 
 __all__ = ["TABLES", "read_table"]
 
@@ -105,7 +106,7 @@ def _samples(path: Path, rows: list[_Row], skipped: list[Fault], labelled: bool)
 def _read_csv(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Return the header, and line number and cells of each row that is not blank."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_regular(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(
             f"{path}: wanted UTF-8; byte {error.start} is none: save as UTF-8"

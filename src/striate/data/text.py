@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from striate.errors import DataError
+from striate.files import read_regular
 from striate.spec import Spec
 
 __all__ = [
@@ -70,7 +71,7 @@ def decode_text(source: Path | bytes) -> str:
         DataError: it cannot be read, is empty, or holds zero bytes as binary files do.
     """
     try:
-        data = source if isinstance(source, bytes) else Path(source).read_bytes()
+        data = source if isinstance(source, bytes) else read_regular(source)
     except OSError as error:
         raise DataError(error.strerror or str(error)) from error
     if not data.strip():
