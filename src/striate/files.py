@@ -42,7 +42,9 @@ def replacing(
 ) -> Iterator[Any]:
     """Yield an open file beside `path` that takes its place in one instant once it is written.
 
-    Whatever goes wrong, what stood at `path` before is still there and still whole.
+    Whatever goes wrong, what stood at `path` before is still there and still whole. A link stays
+    one, and the file it names is replaced. What is no file, a pipe or a device, has no old content
+    to keep: it is written to as it stands.
 
     Args:
         path: to write; text is UTF-8.
@@ -55,9 +57,14 @@ def replacing(
     Raises:
         OSError: it cannot be written; nothing is left behind.
     """
-    part = path.with_name(f".{path.name}{f'-{uuid4().hex}' * shared}.part")
     if "b" not in mode:
         how = {"encoding": "utf-8", **how}
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():  # `open` refuses a folder
+        with open(path, mode, **how) as file:
+            yield file
+        return
+    part = path.with_name(f".{path.name}{f'-{uuid4().hex}' * shared}.part")
     try:
         with open(part, mode, **how) as file:
             yield file
