@@ -33,9 +33,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "summary": {"recipe", "data", "layers", "train", "analysis", "files"},
     "session": {"recipe", "data", "train", "analysis"},
+    "golden": {"data", "files"},
     "run": {
         *("errors", "spec", "recipe", "models", "data", "bundle", "train", "analysis"),
-        *("summary", "session", "files", "device"),
+        *("summary", "session", "golden", "files", "device"),
     },
     "assess": {"errors", "data", "bundle", "train", "analysis", "summary", "device"},
     "bench": {"errors", "spec", "recipe", "models", "data", "train", "device"},

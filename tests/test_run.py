@@ -67,6 +67,14 @@ def test_golden_files_replay(material, tmp_path):
         assert np.allclose(seen, expected, atol=1e-5)
 
 
+def test_files_that_vanish_while_it_trains_do_not_stop_a_run(material, tmp_path):
+    for row in material.split.test:
+        material.samples.files[row].unlink()
+    result = train("photos", material, SHORT, tmp_path / "run", quiet=True)
+    assert result["scores"]["test"]["accuracy"]["n"] == len(material.split.test)
+    assert bundle.load(tmp_path / "run").golden == {}
+
+
 def test_a_run_that_goes_on_ends_like_one_that_never_stopped(material, tmp_path, monkeypatch):
     whole = train("photos", material, SHORT, tmp_path / "whole", quiet=True)
     from striate.session import Keeper

@@ -23,11 +23,11 @@ from striate.analysis.calibration import fit_temperature, softmax
 from striate.data.audit import KINDS
 from striate.data.augment import Augment
 from striate.data.material import Material
-from striate.data.prepare import to_bytes
 from striate.data.split import save_split
 from striate.device import pick_device
 from striate.errors import DataError, RecipeError
 from striate.files import replacing
+from striate.golden import golden_samples
 from striate.models import build, has_own_rule, initialise
 from striate.recipe import Recipe
 from striate.session import Keeper, Session, interruptible
@@ -44,7 +44,6 @@ from striate.train.resume import newest, restore
 
 __all__ = ["check_recipe", "new_folder", "train"]
 
-GOLDEN = 4  # raw samples stored in a bundle
 TRIAL = 32  # width of the network that is timed to choose one
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -376,20 +375,11 @@ def _test_time(run: Session, temperature: float) -> dict[str, Any]:
 def _golden(
     run: Session, answers: dict[str, Answers], temperature: float
 ) -> dict[str, tuple[bytes, list[float]]]:
-    """A few raw files with the answers of this network to them."""
-    material = run.material
-    held = answers.get("test") or answers.get("validation")
-    rows: Any = held.index[:: max(1, len(held.index) // GOLDEN)][:GOLDEN] if held else []
-    golden = {}
-    for row in rows:
-        if material.samples.files is not None:
-            path = material.samples.files[row]
-            name, content = f"{row}{path.suffix.lower()}", path.read_bytes()
-        else:
-            try:
-                name, content = f"{row}.png", to_bytes(material.cache.x[row])
-            except ValueError:
-                continue  # no picture format that we read holds such samples
+    """A few held-out samples with the answers of this network to them."""
+
+    def answer(row: int) -> list[float]:
         logits, _ = predict(run.model, run.loader(np.array([row])))
-        golden[name] = (content, [float(p) for p in softmax(logits, temperature)[0]])
-    return golden
+        return [float(p) for p in softmax(logits, temperature)[0]]
+
+    held = answers.get("test") or answers.get("validation")
+    return golden_samples(run.material, held.index, answer) if held else {}
