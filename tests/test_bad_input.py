@@ -484,3 +484,20 @@ def test_predictions_name_files_that_are_no_utf8(call, noise, tmp_path):
         names = [row["path"] for row in csv.DictReader(file)]
     assert names
     assert all((data / name).is_file() for name in names)
+
+
+def test_a_class_that_is_no_utf8_is_spelt_alike_wherever_it_is_written(call, noise, tmp_path):
+    data = noise({"ant": 12, "bee": 12})
+    (data / "bee").rename(data / os.fsdecode(b"caf\xe9"))
+    folder = tmp_path / "run"
+    trained(call, data, folder)
+    name = r"caf\xe9"
+    assert load(folder).spec.classes == ("ant", name)
+    for file in ("predictions.csv", "report.html"):
+        assert name in (folder / file).read_text("utf-8", "surrogateescape")  # paths stay
+    for file in ("bundle/README.md", "bundle/spec.json", "split.json"):
+        assert json.dumps(name) in (folder / file).read_text("utf-8")
+    code, out, _ = call("evaluate", folder, data)
+    assert (code, name in out) == (0, True)
+    code, out, _ = call("predict", folder, data, "--json")
+    assert (code, name in json.loads(out.splitlines()[0])["probabilities"]) == (0, True)

@@ -93,3 +93,9 @@ def test_a_pipe_is_written_to_and_stays_one(tmp_path):
 def test_a_folder_is_no_place_for_a_file(tmp_path):
     with pytest.raises(IsADirectoryError), replacing(tmp_path):
         pass
+
+
+def test_a_name_that_is_no_utf8_is_written_escaped(tmp_path):
+    with replacing(tmp_path / "a.txt") as file:
+        file.write(os.fsdecode(b"caf\xe9"))
+    assert (tmp_path / "a.txt").read_text("utf-8") == r"caf\udce9"

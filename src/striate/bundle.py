@@ -126,7 +126,7 @@ def save(
         "recipe.toml": recipe.toml().encode(),
         "scores.json": encode({"scores": results, "temperature": float(temperature)}),
         **_golden(golden or {}, spec),
-        "README.md": _card(name, spec, results).encode(),
+        "README.md": _card(name, spec, results).encode("utf-8", "backslashreplace"),
     }
     write(path, _config(model, name, spec, chosen), files)
     return path

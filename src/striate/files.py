@@ -47,7 +47,7 @@ def replacing(
     to keep: it is written to as it stands.
 
     Args:
-        path: to write; text is UTF-8.
+        path: to write; text is UTF-8, and what has no UTF-8 is written as \\udce9.
         mode: "w" or "wb".
         settle: wait until the disk has it: then even a power cut leaves the old or the new.
         shared: several processes may write it at once, each beside the others; where one is killed
@@ -58,7 +58,7 @@ def replacing(
         OSError: it cannot be written; nothing is left behind.
     """
     if "b" not in mode:
-        how = {"encoding": "utf-8", **how}
+        how = {"encoding": "utf-8", "errors": "backslashreplace", **how}
     path = Path(os.path.realpath(path))
     if path.exists() and not path.is_file():  # `open` refuses a folder
         with open(path, mode, **how) as file:

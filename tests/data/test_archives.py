@@ -36,6 +36,11 @@ def test_pictures_and_labels_are_found_by_their_keys(npz, keys):
     assert (found.files, found.sources, set(found.splits)) == (None, (found.root,), {""})
 
 
+def test_labels_that_are_no_utf8_stay_different(npz):
+    found = read(npz(x=pictures(3, 5, 4), y=np.array([b"\xe9", b"\xe8", b"\xc3\xa9"])))
+    assert found.classes == (r"\xe8", r"\xe9", "é")
+
+
 @pytest.mark.parametrize("style", ["{}_{}", "{1}_{0}"])
 def test_splits_are_found_by_their_keys(npz, style):
     arrays = {}

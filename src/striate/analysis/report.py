@@ -145,7 +145,7 @@ def write_report(path: str | Path, report: Report) -> None:
             for title, body in shown.items()
         ),
     )
-    _write(Path(path), page.encode("utf-8", "replace"))
+    _write(Path(path), page.encode("utf-8", "backslashreplace"))
 
 
 def write_plots(folder: str | Path, report: Report) -> None:
@@ -160,7 +160,9 @@ def write_plots(folder: str | Path, report: Report) -> None:
     if report.bins:
         charts["reliability"] = draw.reliability(report.bins)
     for name, svg in charts.items():
-        _write(Path(folder) / f"{name}.svg", draw.standalone(svg).encode("utf-8", "replace"))
+        _write(
+            Path(folder) / f"{name}.svg", draw.standalone(svg).encode("utf-8", "backslashreplace")
+        )
     if report.filters is not None:
         _write(Path(folder) / "filters.png", pictures.filters(report.filters))
 

@@ -208,7 +208,7 @@ def _refuse_rows(bad: np.ndarray, what: str) -> None:
 
 
 def _text(value: object) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
 
 
 def from_parts(

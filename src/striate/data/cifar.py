@@ -186,7 +186,7 @@ def _stand_ins() -> dict[tuple[str, str], Any]:
 
 
 def _text(value: Any) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
 
 
 def _plain(value: Any, path: Path) -> Any:

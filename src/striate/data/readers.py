@@ -241,8 +241,11 @@ def _class_places(root: Path, walk: _Walk) -> Iterator[tuple[str, str, str, Path
 
 
 def _class_name(name: str) -> str:
-    """Return one spelling of a name that file systems spell in two ways."""
-    return unicodedata.normalize("NFC", name)
+    """Return one spelling of a name that file systems spell in two ways; \\xe9 of a byte, no UTF-8.
+
+    A class is written into cards, tables, reports and JSON, and has to read alike in all of them.
+    """
+    return unicodedata.normalize("NFC", os.fsencode(name).decode("utf-8", "backslashreplace"))
 
 
 def _has_folders(folder: Path) -> bool:
