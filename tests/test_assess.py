@@ -1,8 +1,12 @@
+import re
+
+import numpy as np
 import pytest
 from PIL import Image
 
 from striate.assess import evaluate
 from striate.data.material import gather
+from striate.deploy.predict import load
 from striate.errors import DataError
 from striate.recipe import Recipe
 from striate.run import train
@@ -45,3 +49,27 @@ def test_unreadable_files_are_left_out_and_named(bundle, photos):
     result = evaluate(bundle, photos)
     assert result["n"] == 60
     assert [s["path"] for s in result["skipped"]] == ["down/bad.jpg"]
+
+
+def test_pictures_are_refused_by_a_network_of_floats_beyond_white(photos, tmp_path, capsys):
+    """The same pixels as floats from 0 to 255 and as PNG: 3 of 40 were right."""
+    for path in sorted(photos.rglob("*.png")):
+        to = tmp_path / "floats" / path.relative_to(photos).with_suffix(".tif")
+        to.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.asarray(Image.open(path).convert("L"), np.float32)).save(to)
+    material = gather(tmp_path / "floats", size=16)
+    said = [w.detail for w in material.audit.warnings if w.kind == "value-range"]
+    assert len(said) == 1
+    assert re.search(r"floats from [\d.]+ to 2\d\d.*read as 0 \(black\) to 1", said[0])
+    recipe = Recipe(epochs=1, model_options={"width": 8}, threads=1)
+    train("floats", material, recipe, tmp_path / "run")
+    assert "value-range: floats from" in capsys.readouterr().err
+    assert evaluate(tmp_path / "run", tmp_path / "floats")["n"] == 60
+    with pytest.raises(DataError, match=r"no shares of white.*holds uint8.*give floats"):
+        evaluate(tmp_path / "run", photos)
+    files = [photos / "down" / "00.png", tmp_path / "floats" / "down" / "00.tif"]
+    png, tif = load(tmp_path / "run").predict(files)
+    assert (png.label, tif.error) == (None, None)
+    assert re.search("no shares of white", png.error)
+    with pytest.raises(ValueError, match="no shares of white"):
+        load(tmp_path / "run").predict(np.zeros((16, 16), np.uint8))

@@ -38,7 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("errors", "spec", "recipe", "models", "data", "bundle", "train", "analysis"),
         *("summary", "session", "golden", "files", "device"),
     },
-    "assess": {"errors", "data", "bundle", "train", "analysis", "summary", "device"},
+    "assess": {"errors", "spec", "data", "bundle", "train", "analysis", "summary", "device"},
     "bench": {"errors", "spec", "recipe", "models", "data", "train", "device"},
     "lessons": {"errors", "spec", "recipe", "data", "layers", "models", "train", "analysis"},
     "card": {"analysis", "models"},

@@ -57,3 +57,15 @@ def test_a_spec_is_frozen():
 def test_json_gives_the_same_spec_back(classes, mean, std):
     spec = Spec(channels=1, size=(3, 4), mean=(mean,), std=(std,), classes=tuple(classes))
     assert Spec.model_validate_json(spec.model_dump_json()) == spec
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "fits"),
+    [(0.0, 0.5, True), (1.0, 0.1, True), (-0.1, 0.1, False), (1.1, 0.1, False), (0.5, 0.6, False)],
+)
+def test_only_some_means_and_deviations_are_those_of_black_to_white(mean, std, fits):
+    assert (
+        Spec(channels=1, size=(4,), dtype="float32", mean=(mean,), std=(std,)).fits_pictures == fits
+    )
+    assert Spec(channels=1, size=(4,), mean=(mean,), std=(std,)).fits_pictures
+    assert Spec(channels=1, size=(4,), dtype="float32").fits_pictures

@@ -8,13 +8,15 @@ import numpy as np
 
 from striate.analysis.calibration import softmax
 from striate.bundle import load
-from striate.data.cache import open_cache
+from striate.data.audit import inventory
+from striate.data.cache import Cache, open_cache
 from striate.data.loader import Loader
 from striate.data.readers import read
 from striate.data.samples import Samples
 from striate.data.split import trained_hashes
 from striate.device import pick_device
 from striate.errors import DataError
+from striate.spec import Spec
 from striate.summary import Answers
 from striate.train.evaluate import predict
 from striate.train.machine import set_threads
@@ -43,7 +45,8 @@ def evaluate(
 
     Raises:
         BundleError: the bundle is missing, damaged or of another version.
-        DataError: the data cannot be read, or have a class that the network does not know.
+        DataError: the data cannot be read, have a class that the network does not know, or are
+            whole numbers where it knows floats of a unit that is not white.
     """
     place = pick_device(device)
     set_threads(0)
@@ -54,6 +57,7 @@ def evaluate(
         samples = samples.subset(samples.splits == split)
     labels = _as_named(samples, loaded.spec.classes)
     cache = open_cache(samples, loaded.spec, progress=progress)
+    _refuse_other_units(data, loaded.spec, cache)
     index = np.flatnonzero(cache.good)
     if not len(index):
         raise DataError(f"none of the {len(samples)} samples of {data} can be read")
@@ -72,6 +76,17 @@ def evaluate(
         "confusion": answers.confusion(classes).tolist(),
         "trained_on": _trained_on(Path(bundle), cache.hashes[index].astype(str)),
     }
+
+
+def _refuse_other_units(data: str | Path, spec: Spec, cache: Cache) -> None:
+    """Refuse whole numbers, whose white is 1, where the network knows floats of another unit."""
+    found = [mode for mode in inventory(cache)["dtypes"] if mode != "float32"]
+    if found and spec.kind == "image" and not spec.fits_pictures:
+        raise DataError(
+            f"the network was trained on floats that are no shares of white (mean {spec.mean}); "
+            f"{data} holds {' and '.join(found)}, read as 0 (black) to 1 (white): give floats of "
+            "the same unit, or train on values divided by their white"
+        )
 
 
 def _trained_on(bundle: Path, hashes: np.ndarray) -> int:

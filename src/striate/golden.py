@@ -39,7 +39,8 @@ def _raw(material: Material, row: int) -> tuple[str, bytes] | None:
     """Return name and content of a file that decodes to the sample; None where there is none."""
     try:
         if material.samples.files is None:
-            return f"{row}.png", to_bytes(material.cache.x[row])
+            x = material.cache.x[row]
+            return f"{row}.{'tif' if x.dtype == np.float32 else 'png'}", to_bytes(x)
         path = material.samples.files[row]
         content = read_regular(path)
     except (OSError, ValueError):  # the file is gone, or no picture format holds such samples

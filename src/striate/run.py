@@ -45,6 +45,7 @@ from striate.train.resume import newest, restore
 __all__ = ["check_recipe", "new_folder", "train"]
 
 TRIAL = 32  # width of the network that is timed to choose one
+SAID = ("value-range",)  # warnings of the audit that a training says in full
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -208,6 +209,9 @@ def _say_start(run: Session, data: str) -> None:
     )
     for kind, count in Counter(fault.kind for fault in run.material.audit.faults).items():
         run.log.say(f"  {count} x {kind}: {KINDS[kind]}; `striate check {data}` names them")
+    for warning in run.material.audit.warnings:
+        if warning.kind in SAID:
+            run.log.say(f"  {warning.kind}: {warning.detail}")
 
 
 def _build(run: Session, resumed: bool) -> None:

@@ -99,6 +99,19 @@ class Spec(BaseModel):
         return prod(self.shape)
 
     @property
+    def fits_pictures(self) -> bool:
+        """Whether floats of this mean and deviation can lie between 0 (black) and 1 (white).
+
+        Math: 0 <= x <= 1  =>  0 <= mean <= 1 and std <= 1/2
+        Source: Popoviciu 1935
+        """
+        if self.dtype != "float32":
+            return True
+        slack = 1e-6  # of rounding
+        inside = all(-slack <= mean <= 1 + slack for mean in self.mean)
+        return inside and all(std <= 0.5 + slack for std in self.std)
+
+    @property
     def value_range(self) -> tuple[float, float]:
         """Raw values that mean black and white."""
         return DTYPES[self.dtype]

@@ -211,12 +211,12 @@ def test_png_bytes_give_the_sample_back(channels):
     assert np.array_equal(decode(to_bytes(x)).array, x)
 
 
-def test_png_bytes_give_sixteen_bits_back_and_floats_are_refused():
+def test_png_bytes_give_sixteen_bits_back_and_colours_of_them_are_refused():
     x = noise(1, dtype=np.uint16)
     found = decode(to_bytes(x)).array
     assert found.dtype == np.uint16
     assert np.array_equal(found, x)
-    for bad in (noise(3, dtype=np.uint16), noise(1, dtype=np.float32), noise(2)):
+    for bad in (noise(3, dtype=np.uint16), noise(3, dtype=np.float32), noise(2)):
         with pytest.raises(ValueError, match="sample must be"):
             to_bytes(bad)
 
@@ -245,3 +245,19 @@ def test_a_sideways_photo_is_prepared_upright():
     found = prepare_file(file.getvalue(), spec(1, (30, 10)))
     assert found[0, :8].min() > 240
     assert found[0, 12:].max() < 15
+
+
+def test_whole_numbers_are_not_taken_for_floats_of_another_unit():
+    kelvin = Spec(channels=1, size=(1, 2), dtype="float32", mean=(290.0,), std=(9.0,))
+    warm = np.array([[[280, 300]]], np.float32)
+    assert np.array_equal(prepare(warm, kelvin), warm)
+    for dtype in ("uint8", "uint16"):
+        with pytest.raises(ValueError, match=r"no shares of white.*290.*give floats of the same"):
+            prepare(np.zeros((1, 1, 2), dtype), kelvin)
+    light = kelvin.model_copy(update={"mean": (0.5,), "std": (0.5,)})
+    assert not prepare(np.zeros((1, 1, 2), np.uint8), light).any()
+
+
+def test_floats_of_one_channel_survive_writing():
+    x = np.array([[[-3.5, 4000.0], [0.1, 1e-9]]], np.float32)
+    assert np.array_equal(decode(to_bytes(x)).array, x)

@@ -11,7 +11,16 @@ import numpy as np
 from striate.data.cache import Cache
 from striate.data.samples import Fault, Samples
 
-__all__ = ["FEW", "KINDS", "UNBALANCED", "Audit", "audit", "same_pictures", "split_names"]
+__all__ = [
+    "FEW",
+    "KINDS",
+    "UNBALANCED",
+    "Audit",
+    "audit",
+    "inventory",
+    "same_pictures",
+    "split_names",
+]
 
 # kind -> what it means; faults first, then warnings.
 KINDS = {
@@ -27,6 +36,7 @@ KINDS = {
     "mixed-sizes": "pictures differ in size and are resized to one",
     "mixed-modes": "pictures differ in colour mode and are converted to one",
     "mixed-depths": "pictures differ in bit depth and are scaled to one",
+    "value-range": "floats lie beyond the 0 (black) to 1 (white) that picture files are read as",
     "constant": "every pixel of a picture is the same",
     "note": "something in decoding that the user might not expect",
     "skipped": "left out on purpose: hidden folders, files that are no images",
@@ -72,7 +82,7 @@ class Audit:
 
 def audit(samples: Samples, cache: Cache) -> Audit:
     """Look for everything in `KINDS`."""
-    inventory = _inventory(cache)
+    kinds = inventory(cache)
     labels = samples.labels[cache.good & (samples.labels >= 0)]
     counts = np.bincount(labels, minlength=len(samples.classes))
     found = np.bincount(samples.labels[samples.labels >= 0], minlength=len(samples.classes))
@@ -88,12 +98,13 @@ def audit(samples: Samples, cache: Cache) -> Audit:
         ),
         warnings=(
             *_balance(samples, counts),
-            *_mixtures(inventory),
+            *_mixtures(kinds),
+            *_beyond_white(samples, cache),
             *_constant(samples, cache),
             *_notes(samples, cache),
             *_counted("skipped", samples.skipped),
         ),
-        inventory=inventory,
+        inventory=kinds,
         skipped=samples.skipped,
     )
 
@@ -215,8 +226,8 @@ def _balance(samples: Samples, counts: np.ndarray) -> Iterator[Fault]:
         )
 
 
-def _inventory(cache: Cache) -> dict[str, dict[str, int]]:
-    """Count sizes (height x width), modes and depths, the most frequent first."""
+def inventory(cache: Cache) -> dict[str, dict[str, int]]:
+    """Count "sizes" (height x width), "modes" and "dtypes" as found, the most frequent first."""
     sizes, times = np.unique(cache.sizes[cache.good], axis=0, return_counts=True)
     named = {"x".join(map(str, s)): n for s, n in zip(sizes.tolist(), times.tolist(), strict=True)}
     good = cache.good.tolist()
@@ -238,12 +249,27 @@ def _depth(mode: str) -> str:
     return {"I": "uint16", "F": "float32"}.get(mode[:1], "uint8")
 
 
-def _mixtures(inventory: dict[str, dict[str, int]]) -> Iterator[Fault]:
+def _mixtures(kinds: dict[str, dict[str, int]]) -> Iterator[Fault]:
     for kind, key in (("sizes", "sizes"), ("modes", "modes"), ("depths", "dtypes")):
-        found = inventory[key]
+        found = kinds[key]
         if len(found) > 1:
             most = ", ".join(f"{name} ({n})" for name, n in list(found.items())[:3])
             yield Fault(f"mixed-{kind}", "", f"{len(found)} {kind}; the most frequent: {most}")
+
+
+def _beyond_white(samples: Samples, cache: Cache) -> Iterator[Fault]:
+    """Say where floats are none that a usual picture file could be read as."""
+    if samples.kind != "image" or cache.x.dtype != np.float32 or not cache.good.any():
+        return
+    ends = [(x.min(), x.max()) for x, good in zip(cache.x, cache.good, strict=True) if good]
+    low, high = min(low for low, _ in ends), max(high for _, high in ends)
+    if low < 0 or high > 1:
+        text = (
+            f"floats from {low:g} to {high:g}; picture files are read as 0 (black) to 1 (white), "
+            "so a network that learns from these can answer float files and arrays of the same "
+            "unit only; to classify other pictures too, divide by the value that means white"
+        )
+        yield Fault("value-range", "", text)
 
 
 def _constant(samples: Samples, cache: Cache) -> Iterator[Fault]:

@@ -146,6 +146,7 @@ def open_cache(
     Raises:
         DataError: the disk is full; nothing of the unfinished entry is left behind.
     """
+    spec = spec.model_copy(update={"mean": (), "std": ()})  # rows are the same whatever they are
     job = _Job(samples, spec, folder or cache_folder(), threads or os.cpu_count() or 1, progress)
     if samples.files is not None:
         if not any(job.entries.glob(f"{len(samples)}-*")):

@@ -31,12 +31,19 @@ def prepare(array: np.ndarray, spec: Spec) -> np.ndarray:
         array: uint8, uint16 or float32; white is 255, 65535 or 1.
 
     Raises:
-        ValueError: the dtype, or the numbers of channels or axes, cannot become those of `spec`.
+        ValueError: the dtype, or the numbers of channels or axes, cannot become those of `spec`;
+            or whole numbers, whose white is 1, cannot have the mean or deviation of `spec`.
     """
     if array.dtype.name not in DTYPES:
         raise ValueError(f"array must be one of {', '.join(DTYPES)}; got {array.dtype}")
     if array.ndim != 1 + spec.axes or array.size == 0:
         raise ValueError(f"array must be (C, *S) with {spec.axes} axes; got shape {array.shape}")
+    if array.dtype != np.float32 and not spec.fits_pictures:
+        raise ValueError(
+            f"the network was trained on floats that are no shares of white (mean {spec.mean}); "
+            f"{array.dtype} samples are read as 0 (black) to 1 (white) and cannot be such: give "
+            "floats of the same unit, or train on values divided by their white"
+        )
     fewer = spec.channels < array.shape[0]  # the fewer channels are resized, the less work
     if fewer:
         array = _channels(array, spec.channels)
@@ -99,19 +106,23 @@ def normalise(batch: np.ndarray, spec: Spec) -> np.ndarray:
 
 
 def to_bytes(sample: np.ndarray) -> bytes:
-    """Write a sample as PNG, so that `decode(to_bytes(sample)).array` equals it.
+    """Write a sample as PNG, floats as TIFF, so that `decode(to_bytes(sample)).array` equals it.
 
-    Shape: (C, H, W) uint8 with C = 1, 3 or 4, or uint16 with C = 1
+    Shape: (C, H, W) uint8 with C = 1, 3 or 4, or uint16 or float32 with C = 1
 
     Raises:
-        ValueError: PNG, as Pillow reads it, cannot hold the sample.
+        ValueError: neither, as Pillow reads it, can hold the sample.
     """
+    if sample.dtype == np.float32 and sample.ndim == 3 and sample.shape[0] == 1:
+        tiff = BytesIO()
+        _image(sample, "F").save(tiff, "TIFF")
+        return tiff.getvalue()
     deep = sample.dtype == np.uint16
     wanted = (1,) if deep else tuple(_MODES)
     whole = deep or sample.dtype == np.uint8
     if not whole or sample.ndim != 3 or sample.shape[0] not in wanted:
         raise ValueError(
-            "sample must be (C, H, W), uint8 with C = 1, 3 or 4, or uint16 with C = 1; "
+            "sample must be (C, H, W), uint8 with C = 1, 3 or 4, or uint16 or float32 with C = 1; "
             f"got {sample.dtype} {sample.shape}"
         )
     file = BytesIO()
