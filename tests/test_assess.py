@@ -73,3 +73,13 @@ def test_pictures_are_refused_by_a_network_of_floats_beyond_white(photos, tmp_pa
     assert re.search("no shares of white", png.error)
     with pytest.raises(ValueError, match="no shares of white"):
         load(tmp_path / "run").predict(np.zeros((16, 16), np.uint8))
+
+
+def test_rows_of_arrays_that_were_trained_on_are_counted(tmp_path):
+    material = gather("digits")
+    recipe = Recipe(epochs=1, model_options={"width": 8}, threads=1)
+    train("digits", material, recipe, tmp_path / "run", quiet=True)
+    assert evaluate(tmp_path / "run", "digits")["trained_on"] == len(material.split.train)
+    held, arrays = material.split.test, material.samples.arrays
+    np.savez(tmp_path / "held.npz", x=arrays[held], y=material.samples.labels[held])
+    assert evaluate(tmp_path / "run", tmp_path / "held.npz")["trained_on"] == 0

@@ -35,7 +35,7 @@ def evaluate(
 
     The data's test split is scored; without one its validation split; without any split all of
     it. Classes are matched by name with the bundle's. Unreadable files are left out and counted;
-    so are, as `trained_on`, the files that the run of the bundle trained on.
+    so are, as `trained_on`, the samples that the run of the bundle trained on.
 
     Args:
         bundle: a bundle, or a run folder that holds one.
@@ -90,7 +90,7 @@ def _refuse_other_units(data: str | Path, spec: Spec, cache: Cache) -> None:
 
 
 def _trained_on(bundle: Path, hashes: np.ndarray) -> int:
-    """Count the scored files that the network was trained on, where its run tells."""
+    """Count the scored samples that the network was trained on, where its run tells."""
     for folder in (bundle, bundle.parent):
         if (folder / "split.json").is_file():
             return int(np.isin(hashes, sorted(trained_hashes(folder / "split.json"))).sum())

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from striate.data.cache import Cache
 from striate.data.samples import Samples
-from striate.data.split import SPLITS, load_split, make_split, save_split
+from striate.data.split import SPLITS, load_split, make_split, save_split, trained_hashes
 from striate.errors import DataError
 
 
@@ -399,7 +399,7 @@ def test_changed_arrays_name_their_source(tmp_path):
 def test_the_manifest_of_arrays_stays_small(tmp_path):
     samples, cache = make(np.arange(20_000) % 10, arrays=True)
     save_split(tmp_path / "split.json", make_split(samples, cache), samples, cache)
-    assert (tmp_path / "split.json").stat().st_size < 20_000
+    assert (tmp_path / "split.json").stat().st_size < 20 * 20_000  # a hash a training row
 
 
 def test_a_manifest_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
@@ -416,3 +416,11 @@ def test_a_manifest_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypa
     assert os.listdir(tmp_path) == ["split.json"]
     with pytest.raises(DataError, match="cannot be written"):
         save_split(tmp_path / "none" / "split.json", make_split(samples, cache), samples, cache)
+
+
+@pytest.mark.parametrize("arrays", [False, True])
+def test_the_hashes_of_what_was_trained_on_are_kept(tmp_path, arrays):
+    samples, cache = make(np.repeat([0, 1], 20), arrays=arrays)
+    split = make_split(samples, cache)
+    save_split(tmp_path / "split.json", split, samples, cache)
+    assert trained_hashes(tmp_path / "split.json") == set(cache.hashes[split.train].tolist())

@@ -20,6 +20,7 @@ from striate.data.threads import in_runs
 from striate.files import open_regular, replacing
 
 __all__ = [
+    "SIZE",
     "UNREAD",
     "Seen",
     "chunks",
@@ -34,7 +35,7 @@ __all__ = [
 
 logger = logging.getLogger("striate")
 
-SIZE = 16
+SIZE = 16  # bytes of a hash
 UNREAD = bytes(SIZE)
 # A file changed this shortly before it was read may change again within one tick of its clock.
 SETTLED_NS = 2_000_000_000

@@ -16,7 +16,7 @@ import numpy as np
 from striate.data.audit import split_names
 from striate.data.cache import Cache
 from striate.data.draw import draw, units
-from striate.data.hashes import digest, file_hash
+from striate.data.hashes import SIZE, digest, file_hash
 from striate.data.samples import Samples
 from striate.errors import DataError
 from striate.files import replacing
@@ -203,12 +203,15 @@ def load_split(path: Path, samples: Samples, cache: Cache) -> Split:
 
 
 def trained_hashes(path: Path) -> set[str]:
-    """Return the hashes of the files that a manifest put into training; none of arrays.
+    """Return the hashes of the files, or of the rows of arrays, that a manifest put into training.
 
     Raises:
         DataError: the manifest is damaged.
     """
-    return {entry["hash"] for entry in _read(path)["entries"] if entry["split"] == "train"}
+    document = _read(path)
+    rows = base64.b64decode(document.get("trained", "")).hex()
+    found = {entry["hash"] for entry in document["entries"] if entry["split"] == "train"}
+    return found | {rows[start : start + 2 * SIZE] for start in range(0, len(rows), 2 * SIZE)}
 
 
 def _signature(document: dict[str, Any]) -> str:
@@ -293,11 +296,18 @@ def _array_record(names: np.ndarray, samples: Samples, cache: Cache) -> dict[str
         "sources": [{"path": p.name, "hash": file_hash(p).hex()} for p in samples.sources],
         "samples": len(samples),
         "rows": _rows_hash(samples, cache),
+        "trained": _packed(cache.hashes[names == "train"]),
         "splits": {
             split: base64.b64encode(np.packbits(names == split).tobytes()).decode()
             for split in SPLITS
         },
     }
+
+
+def _packed(hashes: np.ndarray) -> str:
+    """Return hexadecimal hashes in two thirds of their length, for JSON."""
+    digits = "".join(hashes.astype(str).tolist())
+    return base64.b64encode(bytes.fromhex(digits)).decode()
 
 
 def _rows_hash(samples: Samples, cache: Cache) -> str:
