@@ -74,6 +74,25 @@ def test_what_is_hidden_or_no_image_is_left_out_and_counted(tree):
     ]
 
 
+def test_runs_among_the_data_are_left_out_and_counted(tree):
+    root = tree("a/1.png", "b/1.png")
+    for run in ("runs/x-1", "a/mine"):
+        tree(f"{run}/recipe.toml", f"{run}/run.json", f"{run}/events.jsonl", f"{run}/plots/p.png")
+    tree("runs/x-2/events.jsonl", "runs/.cache")  # cut off at its start
+    found = read(root)
+    assert found.classes == ("a", "b")
+    assert len(found) == 2
+    said = {fault.path: fault.detail for fault in found.skipped}
+    assert said == dict.fromkeys(("a/mine", "runs"), "what `striate train` wrote, not data")
+    assert len(list_files([root])) == 2
+
+
+def test_a_class_may_be_called_runs(tree):
+    tree("runs/1.png", "walks/1.png", "runs/x/recipe.toml", "runs/x/run.json", "runs/x/p.png")
+    found = read(tree("runs/x/events.jsonl"))
+    assert found.names == ("runs/1.png", "walks/1.png")
+
+
 def test_folders_beside_splits_are_left_out_and_said(tree):
     found = read(tree("train/a/1.png", "train/b/1.png", "extra/a/1.png", "test/9.png"))
     assert len(found) == 2

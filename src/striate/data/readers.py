@@ -89,12 +89,16 @@ class _Walk:
     def entries(self, folder: Path, prefix: str) -> Iterator[tuple[str, Path]]:
         """Yield name and path of all that is visible in a folder."""
         try:
-            names = sorted(os.listdir(folder))
+            with os.scandir(folder) as found:
+                entries = sorted(found, key=lambda entry: entry.name)
         except OSError as error:
             raise DataError(f"{folder}: cannot be listed: {error.strerror or error}") from error
-        for name in names:
-            if name.startswith((".", "_")) and (folder / name).is_dir():
+        for entry in entries:
+            name, is_folder = entry.name, entry.is_dir()
+            if name.startswith((".", "_")) and is_folder:
                 self.leave_out(prefix + name, "a folder of a program, not of a person")
+            elif is_folder and (_is_run(Path(entry)) or _holds_runs(Path(entry))):
+                self.leave_out(prefix + name, "what `striate train` wrote, not data")
             elif name.startswith("."):
                 self.leave_out(prefix + name, "a hidden file")
             else:
@@ -250,6 +254,25 @@ def _class_name(name: str) -> str:
 
 def _has_folders(folder: Path) -> bool:
     return any(path.is_dir() for _, path in _Walk().entries(folder, ""))
+
+
+def _is_run(folder: Path) -> bool:
+    """Tell whether a folder is what a training writes."""
+    return all((folder / name).is_file() for name in ("recipe.toml", "run.json"))
+
+
+def _holds_runs(folder: Path) -> bool:
+    """Tell whether a folder holds runs and nothing else; of one that was cut off, its events."""
+    runs = False
+    try:
+        with os.scandir(folder) as entries:
+            for path in (Path(entry) for entry in entries if not entry.name.startswith(".")):
+                if not (path / "events.jsonl").is_file():
+                    return False
+                runs = runs or _is_run(path)
+    except OSError:  # whoever reads it says why
+        return False
+    return runs
 
 
 def _summary(folder: Path) -> str:
