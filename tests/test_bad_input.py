@@ -501,3 +501,25 @@ def test_a_class_that_is_no_utf8_is_spelt_alike_wherever_it_is_written(call, noi
     assert (code, name in out) == (0, True)
     code, out, _ = call("predict", folder, data, "--json")
     assert (code, name in json.loads(out.splitlines()[0])["probabilities"]) == (0, True)
+
+
+def test_what_is_left_out_is_said_by_train_its_json_and_report_and_by_predict(
+    call, noise, tmp_path
+):
+    data = noise({"ant": 12, "bee": 12})
+    for i in range(3):
+        (data / "ant" / f"{i}.HEIC").write_bytes(b"...")
+    first = Image.open(data / "bee" / "000.png")
+    other = Image.open(data / "bee" / "001.png")
+    first.save(data / "bee" / "two.gif", save_all=True, append_images=[other])
+    lines = ("3 files: not an image, by its name", "first of 2 frames")
+    folder = tmp_path / "run"
+    skipped = {row["detail"] for row in trained(call, data, folder)["skipped"]}
+    assert skipped >= set(lines)
+    report = (folder / "report.html").read_text("utf-8")
+    assert all(text in report for text in ("HEIC", "first of 2 frames"))
+    _, _, err = call("train", data, "--out", tmp_path / "again", *QUICK)
+    assert re.search(r"skipped: 3 files: not an image, by its name \(ant/0.HEIC\)", err)
+    assert re.search(r"note: first of 2 frames \(bee/two.gif\)", err)
+    _, _, err = call("predict", folder, data)
+    assert re.search(r"left out: 3 files: not an image, by its name \(ant/0.HEIC\)", err)

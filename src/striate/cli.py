@@ -278,7 +278,8 @@ def predict(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps")] = "auto",
 ) -> None:
     """Classify FILES, in input order, as CSV or with --json as JSONL. Exit 1 on unreadable ones."""
-    from striate.data.readers import list_files
+    from striate.data.readers import find_files
+    from striate.data.samples import merged
     from striate.deploy.predict import load, predict_stream, write_csv, write_jsonl
 
     named = files or ["-"]
@@ -287,7 +288,9 @@ def predict(
     lines = [line.rstrip("\r\n") for line in sys.stdin] if "-" in named else []
     model = load(bundle, device)
     wanted = [n for name in named for n in (lines if name == "-" else [name]) if n]
-    paths = list_files(wanted, model.spec.kind)
+    paths, left_out = find_files(wanted, model.spec.kind)
+    for fault in merged(left_out):
+        _say(f"left out: {fault.detail} ({fault.path})")
     if not paths and "-" not in named:
         raise DataError(
             f"wanted {model.spec.kind}s; got none in {', '.join(named)}: name files or folders"

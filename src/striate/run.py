@@ -23,6 +23,7 @@ from striate.analysis.calibration import fit_temperature, softmax
 from striate.data.audit import KINDS
 from striate.data.augment import Augment
 from striate.data.material import Material
+from striate.data.samples import Fault
 from striate.data.split import save_split
 from striate.device import pick_device
 from striate.errors import DataError, RecipeError
@@ -45,7 +46,7 @@ from striate.train.resume import newest, restore
 __all__ = ["check_recipe", "new_folder", "train"]
 
 TRIAL = 32  # width of the network that is timed to choose one
-SAID = ("value-range",)  # warnings of the audit that a training says in full
+SAID = ("value-range", "note", "skipped")  # warnings of the audit that a training says in full
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -211,7 +212,8 @@ def _say_start(run: Session, data: str) -> None:
         run.log.say(f"  {count} x {kind}: {KINDS[kind]}; `striate check {data}` names them")
     for warning in run.material.audit.warnings:
         if warning.kind in SAID:
-            run.log.say(f"  {warning.kind}: {warning.detail}")
+            first = f" ({warning.path})" if warning.path else ""
+            run.log.say(f"  {warning.kind}: {warning.detail}{first}")
 
 
 def _build(run: Session, resumed: bool) -> None:
@@ -337,13 +339,19 @@ def _finish(run: Session, data: str, state: State) -> dict[str, Any]:
         "device": str(run.device),
         "model": recipe.model,
         "parameters": sum(p.numel() for p in run.model.parameters()),
-        "skipped": [asdict(fault) for fault in run.material.cache.faults],
+        "skipped": [asdict(fault) for fault in _left_out(run.material)],
         "scores": scores,
     }
     history, filters = run.log.history, first_filters(run.model)
     write_summary(run.folder, run.material, recipe, result, history, answers, filters, temperature)
     run.log.event("end", **result)
     return result
+
+
+def _left_out(material: Material) -> list[Fault]:
+    """What was not trained on as it lies there: files one by one, and kinds of them counted."""
+    counted = [found for found in material.audit.warnings if found.kind in ("note", "skipped")]
+    return [*material.cache.faults, *counted]
 
 
 def _epoch_of(state: State, run: Session) -> float:

@@ -126,7 +126,7 @@ def _facts(material: Material, result: Mapping[str, Any]) -> dict[str, object]:
 def _warnings(material: Material) -> list[str]:
     """What the audit found, the faults first, one sentence each; bounded for the page."""
     found = [*material.audit.faults, *material.audit.warnings]
-    found = [fault for fault in found if fault.kind not in ("unreadable", "skipped", "note")]
+    found = [fault for fault in found if fault.kind not in ("unreadable", "skipped")]
     parts = [[fault.kind, fault.path, fault.detail] for fault in found[:20]]
     said = [": ".join(filter(None, words)) for words in parts]  # some are of no single file
     if len(found) > 20:

@@ -74,6 +74,10 @@ def test_what_is_hidden_or_no_image_is_left_out_and_counted(tree):
     ]
 
 
+def test_a_class_may_begin_with_an_underscore(tree):
+    assert read(tree("_background/1.png", "ant/1.png")).classes == ("_background", "ant")
+
+
 def test_runs_among_the_data_are_left_out_and_counted(tree):
     root = tree("a/1.png", "b/1.png")
     for run in ("runs/x-1", "a/mine"):

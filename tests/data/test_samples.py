@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from striate.data.samples import SPLITS, Samples, class_order, need_two_classes
+from striate.data.samples import SPLITS, Fault, Samples, class_order, merged, need_two_classes
 from striate.errors import DataError
 
 
@@ -62,3 +62,9 @@ def test_two_classes_are_needed():
 
 def test_split_words_mean_three_splits():
     assert set(SPLITS.values()) == {"train", "validation", "test"}
+
+
+def test_findings_that_differ_in_numbers_only_are_merged_with_their_count():
+    found = [Fault("note", name, f"first of {n} frames") for name, n in (("a", 2), ("b", 3))]
+    found += [Fault("skipped", "c", "first of 4 frames")]
+    assert merged(found) == [Fault("note", "a", "2 files: first of 2 frames"), found[2]]

@@ -1,15 +1,14 @@
 """Audit: everything that can be known to be wrong before the first training step."""
 
-import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from striate.data.cache import Cache
-from striate.data.samples import Fault, Samples
+from striate.data.samples import Fault, Samples, merged
 
 __all__ = [
     "FEW",
@@ -102,7 +101,7 @@ def audit(samples: Samples, cache: Cache) -> Audit:
             *_beyond_white(samples, cache),
             *_constant(samples, cache),
             *_notes(samples, cache),
-            *_counted("skipped", samples.skipped),
+            *merged(samples.skipped),
         ),
         inventory=kinds,
         skipped=samples.skipped,
@@ -277,16 +276,6 @@ def _constant(samples: Samples, cache: Cache) -> Iterator[Fault]:
         yield Fault("constant", samples.names[i], "every pixel is the same")
 
 
-def _notes(samples: Samples, cache: Cache) -> Iterator[Fault]:
+def _notes(samples: Samples, cache: Cache) -> list[Fault]:
     pairs = zip(samples.names, cache.notes, strict=True)
-    return _counted("note", (Fault("note", name, note) for name, some in pairs for note in some))
-
-
-def _counted(kind: str, found: Iterable[Fault]) -> Iterator[Fault]:
-    """Merge findings whose sentences differ in numbers only into one with their count."""
-    alike: dict[str, list[Fault]] = {}
-    for fault in found:
-        alike.setdefault(re.sub(r"\d+", "N", fault.detail), []).append(fault)
-    for some in alike.values():
-        count = f"{len(some)} files: " if len(some) > 1 else ""
-        yield Fault(kind, some[0].path, f"{count}{some[0].detail}")
+    return merged(Fault("note", name, note) for name, some in pairs for note in some)

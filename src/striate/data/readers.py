@@ -17,10 +17,12 @@ from striate.data.samples import SPLITS, Fault, Samples, class_order, need_two_c
 from striate.data.tables import TABLES, read_table
 from striate.errors import DataError
 
-__all__ = ["list_files", "read"]
+__all__ = ["find_files", "list_files", "read"]
 
 # A table of one of these names in a folder says what is in the folder.
 _FOLDER_TABLES = ("metadata.csv", "labels.csv")
+# Folders that programs leave among the files of people: unpackers, Python, file servers, Windows.
+_PROGRAMS = {"__MACOSX", "__pycache__", "@eaDir", "lost+found", "$RECYCLE.BIN"}
 
 
 def read(path: str | Path, labelled: bool = True, home: Path | None = None) -> Samples:
@@ -66,13 +68,19 @@ def list_files(paths: Sequence[str | Path], kind: str = "image") -> list[Path]:
             whoever decodes it says so.
         kind: as in `Spec.kind`.
     """
+    return find_files(paths, kind)[0]
+
+
+def find_files(paths: Sequence[str | Path], kind: str) -> tuple[list[Path], list[Fault]]:
+    """Return what `list_files` returns, and what was left out of the folders."""
     files: list[Path] = []
+    walk = _Walk(kind)
     for path in map(Path, paths):
         if path.is_dir():
-            files += [file for _, file in sorted(_Walk(kind).files(path, ""))]
+            files += [file for _, file in sorted(walk.files(path, ""))]
         else:
             files.append(path)
-    return files
+    return files, walk.skipped
 
 
 @dataclass
@@ -95,7 +103,7 @@ class _Walk:
             raise DataError(f"{folder}: cannot be listed: {error.strerror or error}") from error
         for entry in entries:
             name, is_folder = entry.name, entry.is_dir()
-            if name.startswith((".", "_")) and is_folder:
+            if is_folder and (name.startswith(".") or name in _PROGRAMS):
                 self.leave_out(prefix + name, "a folder of a program, not of a person")
             elif is_folder and (_is_run(Path(entry)) or _holds_runs(Path(entry))):
                 self.leave_out(prefix + name, "what `striate train` wrote, not data")

@@ -1,5 +1,6 @@
 """Samples: what a reader found, before anything is decoded. Fault: one finding about it."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,7 +9,7 @@ import numpy as np
 
 from striate.errors import DataError
 
-__all__ = ["SPLITS", "Fault", "Samples", "class_order", "need_two_classes"]
+__all__ = ["SPLITS", "Fault", "Samples", "class_order", "merged", "need_two_classes"]
 
 # What a split is called by folders, tables and arrays, in lower case -> what it is called here.
 SPLITS = {
@@ -99,6 +100,15 @@ class Samples:
             groups=None if self.groups is None else self.groups[index],
             weights=None if self.weights is None else self.weights[index],
         )
+
+
+def merged(found: Iterable[Fault]) -> list[Fault]:
+    """Merge findings whose sentences differ in numbers only into the first, with their count."""
+    alike: dict[tuple[str, str], list[Fault]] = {}
+    for fault in found:
+        alike.setdefault((fault.kind, re.sub(r"\d+", "N", fault.detail)), []).append(fault)
+    counts = ((some[0], f"{len(some)} files: " if len(some) > 1 else "") for some in alike.values())
+    return [replace(fault, detail=f"{count}{fault.detail}") for fault, count in counts]
 
 
 def class_order(names: Iterable[str]) -> tuple[str, ...]:
