@@ -8,6 +8,7 @@ import re
 import resource
 import struct
 import zlib
+from html import unescape
 
 import numpy as np
 import pytest
@@ -523,3 +524,16 @@ def test_what_is_left_out_is_said_by_train_its_json_and_report_and_by_predict(
     assert re.search(r"note: first of 2 frames \(bee/two.gif\)", err)
     _, _, err = call("predict", folder, data)
     assert re.search(r"left out: 3 files: not an image, by its name \(ant/0.HEIC\)", err)
+
+
+def test_a_training_that_nothing_can_score_says_why(call, noise, tmp_path):
+    data = noise({"ant": 12, "bee": 12})
+    names = sorted(path.relative_to(data).as_posix() for path in data.rglob("*.png"))
+    rows = [f"{name},{name[:3]},{name[:3]}" for name in names]
+    path = data / "groups.csv"
+    path.write_text("\n".join(["path,label,group", *rows]))
+    code, _, err = call("train", path, "--out", tmp_path / "run", *QUICK)
+    assert code == 0
+    said = r"no sample of 'ant', 'bee' will be scored: its samples are all of one group.*other pict"
+    assert re.search(f"not-held-out: {said}", err, re.DOTALL)
+    assert re.search(said.replace("'", "."), unescape((tmp_path / "run/report.html").read_text()))

@@ -46,7 +46,7 @@ from striate.train.resume import newest, restore
 __all__ = ["check_recipe", "new_folder", "train"]
 
 TRIAL = 32  # width of the network that is timed to choose one
-SAID = ("value-range", "note", "skipped")  # warnings of the audit that a training says in full
+SAID = ("not-held-out", "value-range", "note", "skipped")  # warnings said in full
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from striate.data.cache import Cache
 from striate.data.samples import Samples
-from striate.data.split import SPLITS, load_split, make_split, save_split, trained_hashes
+from striate.data.split import SPLITS, load_split, make_split, save_split, trained_hashes, unheld
 from striate.errors import DataError
 
 
@@ -424,3 +425,32 @@ def test_the_hashes_of_what_was_trained_on_are_kept(tmp_path, arrays):
     split = make_split(samples, cache)
     save_split(tmp_path / "split.json", split, samples, cache)
     assert trained_hashes(tmp_path / "split.json") == set(cache.hashes[split.train].tolist())
+
+
+@pytest.mark.parametrize(
+    ("made", "share", "message"),
+    [
+        ({"groups": ["p"] * 12 + ["q"] * 12}, 0.2, "'class0', 'class1' .*one group or of equal"),
+        ({"groups": ["p"] * 12 + [""] * 12}, 0.2, "'class0' will.*never part; give it several"),
+        ({"pixels": [f"{0:032x}"] * 12 + [f"{i:032x}" for i in range(1, 13)]}, 0.2, "equal pictu"),
+        ({}, 0.0, "'class0', 'class1' .*none was asked for.*set --test"),
+        ({"splits": ["test"] * 6 + ["train"] * 18}, 0.2, "'class1' will.*own split has none"),
+    ],
+)
+def test_classes_of_which_nothing_is_held_out_are_said_with_the_cause(made, share, message):
+    samples, cache = make(np.repeat([0, 1], 12), **made)
+    split = make_split(samples, cache, share / 2, share)
+    (found,) = unheld(split, samples, cache)
+    assert found.kind == "not-held-out"
+    assert re.search(message, found.detail)
+
+
+def test_a_class_of_one_sample_keeps_it_and_that_is_said():
+    samples, cache = make([0] * 12 + [1])
+    (found,) = unheld(make_split(samples, cache), samples, cache)
+    assert re.search("'class1' will be scored: a class keeps its only sample", found.detail)
+
+
+def test_where_every_class_is_held_out_nothing_is_said():
+    samples, cache = make(np.repeat([0, 1], 12))
+    assert unheld(make_split(samples, cache), samples, cache) == []

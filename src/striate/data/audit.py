@@ -30,6 +30,7 @@ KINDS = {
     "duplicate": "a picture of the same class is twice in one split (same bytes or same pixels)",
     "label-conflict": "the same picture stands in two classes: one of them is mislabelled",
     "leak": "the same picture, or samples of one group, stand in two splits",
+    "not-held-out": "no sample of a class is held out, so nothing is known of it (in train)",
     "tiny-class": "a class has fewer than 10 readable samples",
     "imbalance": "the largest class has more than 10 times the samples of the smallest",
     "mixed-sizes": "pictures differ in size and are resized to one",

@@ -1,7 +1,7 @@
 """All that a training needs of the data, in one call: read, decode once, check, split, measure."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ from striate.data.cache import Cache, open_cache, statistics
 from striate.data.choice import choose_spec
 from striate.data.readers import read
 from striate.data.samples import Samples
-from striate.data.split import Split, load_split, make_split
+from striate.data.split import Split, load_split, make_split, unheld
 from striate.errors import DataError
 from striate.spec import Spec
 
@@ -76,6 +76,7 @@ def gather(
         split = load_split(manifest, samples, cache)
     else:
         split = make_split(samples, cache, validation, test, seed)
+    found = replace(found, warnings=(*unheld(split, samples, cache), *found.warnings))
     if spec is None and chosen.kind != "text":  # numbers of words have no mean
         mean, std = statistics(cache.x, split.train)
         chosen = chosen.model_copy(update={"mean": mean, "std": std})

@@ -17,11 +17,11 @@ from striate.data.audit import split_names
 from striate.data.cache import Cache
 from striate.data.draw import draw, units
 from striate.data.hashes import SIZE, digest, file_hash
-from striate.data.samples import Samples
+from striate.data.samples import Fault, Samples
 from striate.errors import DataError
 from striate.files import replacing
 
-__all__ = ["SPLITS", "Split", "load_split", "make_split", "save_split", "trained_hashes"]
+__all__ = ["SPLITS", "Split", "load_split", "make_split", "save_split", "trained_hashes", "unheld"]
 
 SPLITS = ("train", "validation", "test")
 VERSION = 1
@@ -148,6 +148,35 @@ def _listed(names: Sequence[str]) -> str:
     """Quote the first names and count the rest."""
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return ", ".join(map(repr, names[:NAMED])) + more
+
+
+def unheld(split: Split, samples: Samples, cache: Cache) -> list[Fault]:
+    """Say of which classes no sample is held out to score them, why, and what to do."""
+    held = split.test if len(split.test) else split.validation
+    share = split.shares[1] if len(split.test) else max(split.shares)
+    labels, together = samples.labels, units(samples, cache)
+    causes: dict[str, list[str]] = {}
+    for k in np.setdiff1d(labels[split.train], labels[held]).tolist():
+        parts = together[split.train[labels[split.train] == k]]
+        causes.setdefault(_cause(parts, share), []).append(samples.classes[k])
+    return [
+        Fault("not-held-out", "", f"no sample of {_listed(names)} will be scored: {why}")
+        for why, names in causes.items()
+    ]
+
+
+def _cause(parts: np.ndarray, share: float) -> str:
+    """Say why no sample of a class is held out, by the units of its training samples."""
+    if not share:
+        return "none was asked for, or the data's own split has none; set --test, or name some"
+    if len(parts) == 1:
+        return "a class keeps its only sample to learn from; add samples"
+    if len(np.unique(parts)) == 1:
+        return (
+            "its samples are all of one group or of equal pictures, which never part; give it "
+            "several groups, or other pictures"
+        )
+    return "it has too few samples for these shares; add samples, or raise --test"
 
 
 def save_split(path: Path, split: Split, samples: Samples, cache: Cache) -> None:
