@@ -19,12 +19,12 @@ from PIL import (
     JpegImagePlugin,
     PngImagePlugin,
     PpmImagePlugin,
-    TiffImagePlugin,
     WebPImagePlugin,
 )
 from PIL.ImageFile import ImageFile
 
 from striate.data.jpeg import metadata, read_usual
+from striate.data.tiff import Tiff, as_meant, tag
 from striate.errors import DataError
 from striate.files import open_regular, read_regular
 
@@ -59,7 +59,7 @@ _FORMATS: tuple[tuple[str, re.Pattern[bytes], type[ImageFile]], ...] = (
     ("WebP", re.compile(rb"RIFF.{4}WEBP", re.DOTALL), WebPImagePlugin.WebPImageFile),
     ("BMP", re.compile(rb"BM"), BmpImagePlugin.BmpImageFile),
     ("GIF", re.compile(rb"GIF8[79]a"), GifImagePlugin.GifImageFile),
-    ("TIFF", re.compile(rb"II[*+]\0|MM\0[*+]"), TiffImagePlugin.TiffImageFile),
+    ("TIFF", re.compile(rb"II[*+]\0|MM\0[*+]"), Tiff),
     ("PNM", re.compile(rb"P[1-6]\s"), PpmImagePlugin.PpmImageFile),
 )
 
@@ -141,7 +141,7 @@ def decode(source: Path | bytes, at_least: tuple[int, int] | None = None) -> Dec
     with _opened(data) as (_, image):
         mode, raw, full = image.mode, _raw_mode(image), image.size
         with _blaming_the_file():
-            turned = _tiff_tag(image, 274, 1)  # undone by Pillow, while loading
+            turned = tag(image, 274, 1)  # undone by Pillow, while loading
             if at_least is not None and isinstance(image, _Jpeg):
                 height, width = at_least[::-1] if _orientation(image) > 4 else at_least
                 image.draft(None, (width, height))
@@ -272,7 +272,7 @@ def _frames(image: ImageFile) -> int:
 
 def _orientation(image: ImageFile) -> int:
     """Return the EXIF (or else XMP) orientation that remains to be undone, 1 to 8."""
-    if isinstance(image, TiffImagePlugin.TiffImageFile):
+    if isinstance(image, Tiff):
         return 1
     exif = image.info.get("exif", b"").removeprefix(b"Exif\0\0")
     return _orientation_in(exif, image.info.get("xmp", b""))
@@ -326,7 +326,9 @@ def _pixels(image: ImageFile, raw: str) -> tuple[np.ndarray, list[str]]:
         return values[None], []
     with _blaming_the_file():
         picture, notes = _plain(image, raw)
-        array = np.asarray(picture)
+        array = as_meant(image, np.asarray(picture))
+    if array.dtype == np.int8:
+        array = _in_range(array).astype(np.uint8)
     if ";16" in raw:
         notes.append("16 bits a channel read as 8")
     return (array[None] if array.ndim == 2 else array.transpose(2, 0, 1)), notes
@@ -356,24 +358,20 @@ def _plain(image: ImageFile, raw: str) -> tuple[Image.Image, list[str]]:
     return image.convert("RGB"), [f"{mode} read as RGB"]
 
 
-def _tiff_tag(image: ImageFile, tag: int, otherwise: int) -> int:
-    """Return a whole number of a TIFF's first directory."""
-    if not isinstance(image, TiffImagePlugin.TiffImageFile):
-        return otherwise
-    value = image.tag_v2.get(tag)
-    return value if isinstance(value, int) else otherwise
-
-
 def _sixteen_bits(image: ImageFile) -> np.ndarray:
     """Return (1, H, W) uint16 of any of Pillow's integer modes, values untouched."""
-    values = np.asarray(image)
-    if image.mode == "I" and values.size:
-        low, high = int(values.min()), int(values.max())
-        if low < 0 or high > 65535:
-            raise DataError(
-                f"holds whole numbers from {low} to {high}; wanted 0 to 65535: "
-                "scale them, or save as 32-bit float TIFF"
-            )
+    values = _in_range(as_meant(image, np.asarray(image)))
     array = values.astype(np.uint16)[None]
     # Pillow inverts "white is zero" (photometric interpretation 0) for 8 bits, but not for 16.
-    return 65535 - array if _tiff_tag(image, 262, 1) == 0 else array
+    return 65535 - array if tag(image, 262, 1) == 0 else array
+
+
+def _in_range(values: np.ndarray) -> np.ndarray:
+    """Refuse whole numbers that 16 bits without a sign do not hold."""
+    low, high = (int(values.min()), int(values.max())) if values.size else (0, 0)
+    if low < 0 or high > 65535:
+        raise DataError(
+            f"holds whole numbers from {low} to {high}; wanted 0 to 65535: "
+            "scale them, or save as 32-bit float TIFF"
+        )
+    return values
