@@ -472,6 +472,31 @@ def test_a_name_that_is_no_utf8_goes_through_pipes(trained, tmp_path, monkeypatc
     assert sys.stdout.buffer.getvalue().splitlines()[1].startswith(name + b",dark,")
 
 
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "ascii", "utf-8"])
+def test_no_class_name_is_more_than_an_output_can_say(tmp_path, monkeypatch, encoding):
+    data = draw(tmp_path / "noise", count=2)
+    (data / "dark").rename(data / "é日本")
+    for stream in ("stdout", "stderr"):
+        pipe = io.TextIOWrapper(io.BytesIO(), encoding=encoding, write_through=True)
+        monkeypatch.setattr(sys, stream, pipe)
+    assert run(["check", str(data)]) == 0
+    assert run(["check", str(data / "é日")]) == 2
+    known, unknown = (name.encode(encoding, "backslashreplace") for name in ("é日本", "/é日:"))
+    assert known in sys.stdout.buffer.getvalue().split()
+    assert unknown in sys.stderr.buffer.getvalue()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1252"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_names_from_stdin_may_begin_with_the_mark_of_utf8(trained, monkeypatch, encoding, mark):
+    name = os.fsencode(trained[0] / "dark/00.png")
+    for stream, content in (("stdin", mark + name + b"\r\n"), ("stdout", b"")):
+        pipe = io.TextIOWrapper(io.BytesIO(content), encoding=encoding, write_through=True)
+        monkeypatch.setattr(sys, stream, pipe)
+    assert run(["predict", str(trained[1]), "-"]) == 0
+    assert sys.stdout.buffer.getvalue().splitlines()[1].startswith(name + b",dark,")
+
+
 def test_an_answer_file_that_cannot_be_written_is_named(call, trained, tmp_path):
     data, folder, _ = trained
     where = tmp_path / "none" / "answers.csv"

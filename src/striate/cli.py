@@ -5,13 +5,14 @@ once. Data goes to stdout, talk to stderr. Exit 0 done; 1 faults found; 2 the us
 something.
 """
 
+import codecs
 import errno
 import io
 import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from threading import Thread
@@ -43,6 +44,18 @@ Data = Annotated[str, typer.Argument(help="folder, CSV, Parquet, NPZ, or a name 
 BundlePath = Annotated[Path, typer.Argument(help="bundle: a folder, a .zip, or a run folder")]
 
 
+def _writable(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Give bytes of a file name that is no text as they were, and escape what the output lacks."""
+    if isinstance(error, UnicodeEncodeError):
+        error.end = error.start + 1
+        with suppress(UnicodeEncodeError):
+            return codecs.lookup_error("surrogateescape")(error)
+    return codecs.backslashreplace_errors(error)
+
+
+codecs.register_error("striate", _writable)
+
+
 def process_start() -> float:
     """Return the monotonic time at which this process started, in seconds."""
     try:
@@ -57,9 +70,9 @@ def process_start() -> float:
 
 def run(arguments: list[str] | None = None) -> int:
     """Run one command, help without one; return the exit code."""
-    for stream in (sys.stdin, sys.stdout):
+    for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="surrogateescape")  # file names need not be UTF-8
+            stream.reconfigure(errors="striate")
     given = sys.argv[1:] if arguments is None else arguments
     try:
         return app(given or ["--help"], standalone_mode=False) or 0
@@ -285,7 +298,7 @@ def predict(
     named = files or ["-"]
     if not files and sys.stdin.isatty():
         raise DataError("wanted files or folders to classify; got none; - reads names from stdin")
-    lines = [line.rstrip("\r\n") for line in sys.stdin] if "-" in named else []
+    lines = _names() if "-" in named else []
     model = load(bundle, device)
     wanted = [n for name in named for n in (lines if name == "-" else [name]) if n]
     paths, left_out = find_files(wanted, model.spec.kind)
@@ -311,6 +324,16 @@ def predict(
     if failed:
         _say(f"{failed} of {len(paths)} files could not be read; their rows say why")
         raise typer.Exit(1)
+
+
+def _names() -> list[str]:
+    """Read names from stdin, one a line; a mark of UTF-8 at its start is none of the first."""
+    if not isinstance(sys.stdin, io.TextIOWrapper):
+        return [line.rstrip("\r\n") for line in sys.stdin]
+    content = sys.stdin.buffer.read()  # bytes, as file names need not be text
+    marked = content.startswith(codecs.BOM_UTF8)
+    encoding = "utf-8-sig" if marked else sys.stdin.encoding
+    return io.StringIO(content.decode(encoding, "surrogateescape"), None).read().split("\n")
 
 
 @contextmanager
