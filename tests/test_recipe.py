@@ -40,6 +40,14 @@ def test_a_file_gives_the_same_recipe_back(tmp_path):
     assert Recipe.read(tmp_path / "recipe.toml") == recipe
 
 
+def test_whole_numbers_are_those_that_toml_and_torch_hold():
+    whole = [name for name, field in Recipe.model_fields.items() if field.annotation is int]
+    assert {"seed", "batch", "threads"} <= set(whole)
+    for name in whole:
+        with pytest.raises(RecipeError, match=rf"^{name} .*less than or equal to {2**63 - 1}; got"):
+            Recipe.parse({name: 10**23})
+
+
 def test_the_help_stands_beside_each_field():
     assert "seed = 0  # of split, weights, order and augmentation\n" in Recipe().toml()
 

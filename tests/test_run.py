@@ -6,7 +6,7 @@ import pytest
 
 from striate import bundle
 from striate.data.material import gather
-from striate.errors import DataError
+from striate.errors import DataError, RecipeError
 from striate.recipe import Recipe
 from striate.run import new_folder, train
 from striate.train.resume import newest
@@ -53,6 +53,14 @@ def test_the_bundle_answers_as_the_run_scored(material, tmp_path):
                 assert answers[path].probability == pytest.approx(
                     float(row["probability"]), abs=1e-4
                 )
+
+
+@pytest.mark.parametrize("option", ["threads", "processes"])
+def test_too_many_workers_are_refused_before_anything_is_written(material, tmp_path, option):
+    many = SHORT.model_copy(update={option: 10**6})
+    with pytest.raises(RecipeError, match=f"--{option} wants at most .*got 1000000"):
+        train("photos", material, many, tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run").exists()
 
 
 def test_golden_files_replay(material, tmp_path):

@@ -6,7 +6,7 @@ A field is an option of `striate train` and a key of `recipe.toml`; its descript
 import json
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -15,6 +15,7 @@ from striate.errors import RecipeError, suggest
 __all__ = ["Recipe"]
 
 Option = bool | int | float | str
+Whole = Annotated[int, Field(le=2**63 - 1)]  # what TOML, numpy and torch hold
 
 
 class Recipe(BaseModel):
@@ -38,12 +39,12 @@ class Recipe(BaseModel):
     epochs: float = Field(
         0, ge=0, description="passes over the training data; 0: by seconds, or from the data"
     )
-    size: int = Field(0, ge=0, description="side of a sample in pixels; 0: from the data")
+    size: Whole = Field(0, ge=0, description="side of a sample in pixels; 0: from the data")
     resize: Literal["stretch", "crop", "pad"] = Field(
         "stretch", description="how a file of another size becomes `size`"
     )
-    batch: int = Field(0, ge=0, description="samples an update; 0: from the data")
-    accumulate: int = Field(1, ge=1, description="batches whose gradients make one update")
+    batch: Whole = Field(0, ge=0, description="samples an update; 0: from the data")
+    accumulate: Whole = Field(1, ge=1, description="batches whose gradients make one update")
     optimizer: Literal["auto", "sgd", "adamw", "muon"] = Field("auto", description="update rule")
     lr: float = Field(0, ge=0, description="peak learning rate; 0: the optimizer's own")
     momentum: float = Field(0.9, ge=0, lt=1, description="share of the last update kept")
@@ -77,13 +78,13 @@ class Recipe(BaseModel):
     bad: float = Field(
         0.01, ge=0, le=1, description="share of unreadable files above which training refuses"
     )
-    seed: int = Field(0, ge=0, description="of split, weights, order and augmentation")
+    seed: Whole = Field(0, ge=0, description="of split, weights, order and augmentation")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1 or mps")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="of the forward pass; half only where the hardware has it"
     )
-    threads: int = Field(0, ge=0, description="CPU threads; 0: from the machine's load")
-    processes: int = Field(
+    threads: Whole = Field(0, ge=0, description="CPU threads; 0: from the machine's load")
+    processes: Whole = Field(
         1, ge=1, description="workers that train one set of shared weights (CHAOS), on the CPU"
     )
     publication: Literal["layers", "free"] = Field(

@@ -40,7 +40,7 @@ from striate.train.evaluate import predict
 from striate.train.log import Log, console
 from striate.train.loop import State, steps
 from striate.train.losses import loss_of
-from striate.train.machine import autocast_type, give_back_memory, set_threads
+from striate.train.machine import autocast_type, check_workers, give_back_memory, set_threads
 from striate.train.resume import newest, restore
 
 __all__ = ["check_recipe", "new_folder", "train"]
@@ -70,11 +70,13 @@ def check_recipe(recipe: Recipe, spec: Spec | None = None) -> None:
         spec: what a sample is; without one, the network is asked for its published input.
 
     Raises:
-        RecipeError: a network, an option of it, an augmentation or a device is unknown, the
-            samples are too small for the network, or it answers maps instead of classes.
+        RecipeError: a network, an option of it, an augmentation or a device is unknown,
+            threads or processes are too many, the samples too small for the network, or it
+            answers maps instead of classes.
     """
     if recipe.augment != "auto":
         Augment.parse(recipe.augment)
+    check_workers(recipe.threads, recipe.processes)
     device = pick_device(recipe.device)
     with torch.random.fork_rng(devices=[]):
         net = build(recipe.model, spec, **recipe.model_options)

@@ -40,6 +40,19 @@ def test_wanted_threads_are_set():
         torch.set_num_threads(before)
 
 
+def test_denormal_numbers_become_zero():
+    small = torch.full((64,), 1e-39)
+    before = torch.get_num_threads()
+    torch.set_flush_denormal(False)
+    try:
+        assert (small * 0.5 > 0).all()
+        set_threads(1)
+        assert (small * 0.5 == 0).all()
+    finally:
+        torch.set_flush_denormal(False)
+        torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize(
     ("busy", "cores", "threads"), [(0, 2, 2), (0.4, 2, 2), (1.0, 2, 1), (9, 2, 1)]
 )
@@ -78,6 +91,19 @@ def new_process(code):
         [sys.executable, "-c", setup + code], capture_output=True, text=True, check=True
     )
     return ran.stdout.split()
+
+
+@pytest.mark.parametrize(("cores", "most"), [(1, 64), (16, 64), (100, 400)])
+@pytest.mark.parametrize("option", ["threads", "processes"])
+def test_more_workers_than_could_help_are_refused(monkeypatch, cores, most, option):
+    monkeypatch.setattr(machine, "_cores", lambda: cores)
+    asked = {"threads": 0, "processes": 1}
+    machine.check_workers(**asked | {option: most})
+    with pytest.raises(
+        RecipeError,
+        match=f"--{option} wants at most {most} on this .* {cores} cores; got {most + 1};",
+    ):
+        machine.check_workers(**asked | {option: most + 1})
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told")

@@ -11,6 +11,7 @@ from striate.errors import RecipeError
 
 __all__ = [
     "autocast_type",
+    "check_workers",
     "give_back_memory",
     "keep_freed_memory",
     "others_busy",
@@ -86,13 +87,33 @@ def _ticks() -> int:
     return sum(map(int, (user, nice, system, interrupts, soft)))
 
 
+def check_workers(threads: int, processes: int) -> None:
+    """Refuse more threads or processes than could ever help: the system would choke on them.
+
+    Raises:
+        RecipeError: more than 64, and more than four times the cores.
+    """
+    most = max(64, 4 * _cores())
+    for option, wanted in (("--threads", threads), ("--processes", processes)):
+        if wanted > most:
+            raise RecipeError(
+                f"{option} wants at most {most} on this machine of {_cores()} cores; got {wanted}; "
+                "one a core is usually the fastest"
+            )
+
+
+def _cores() -> int:
+    """Return the cores that this process may use."""
+    able = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return able or 1
+
+
 def set_threads(wanted: int) -> int:
     """Set torch's threads: `wanted`, or for 0 the cores that others leave free; return them.
 
     Denormal numbers become zero and freed memory is kept, from here on in this process.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    threads = wanted or max(1, int((cores or 1) - others_busy() + 0.5))
+    threads = wanted or max(1, int(_cores() - others_busy() + 0.5))
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)  # denormals make convolutions a hundred times slower
     keep_freed_memory()
