@@ -123,6 +123,21 @@ def test_a_time_budget_chooses_the_width_and_is_kept(material, tmp_path):
     assert "width" in Recipe.read(tmp_path / "run" / "recipe.toml").model_options
 
 
+@pytest.mark.parametrize(
+    ("changes", "epochs"), [({"epochs": 0.5}, 1), ({"epochs": 2, "accumulate": 3}, 2)]
+)
+def test_every_training_leaves_a_row_an_epoch_and_one_at_its_end(
+    material, tmp_path, changes, epochs
+):
+    recipe = SHORT.model_copy(update={"batch": 8, **changes})
+    result = train("photos", material, recipe, tmp_path / "run", quiet=True)
+    with open(tmp_path / "run" / "metrics.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == epochs
+    assert float(rows[-1]["epoch"]) == pytest.approx(result["epochs"], abs=0.001)
+    assert (tmp_path / "run" / "plots" / "loss.svg").is_file()
+
+
 def test_views_are_scored_beside_the_plain_scores(material, tmp_path):
     recipe = SHORT.model_copy(update={"test_time": True, "epochs": 1})
     result = train("photos", material, recipe, tmp_path / "run", quiet=True)

@@ -75,6 +75,31 @@ def test_an_epoch_leaves_a_row(session):
     assert 0 <= row["validation_accuracy"] <= 1
 
 
+def test_an_update_may_step_over_the_end_of_an_epoch(session):
+    loader = session.loader(session.material.split.train, train=True)
+    batches = len(loader)
+    keeper, state = Keeper(session, loader), State.start(session.model, RECIPE)
+    rows = []
+    for loader.step in (batches - 1, batches + 2, batches + 3, 4 * batches + 1):
+        keeper.follow(step(session, state))
+        rows.append(len(session.log.history))
+    assert rows == [0, 1, 1, 2]
+
+
+@pytest.mark.parametrize(("ends", "count"), [((1,), 1), ((1, 2), 1), ((), 0)])
+def test_what_is_left_of_an_epoch_leaves_a_row_that_is_stored(session, ends, count):
+    loader = session.loader(session.material.split.train, train=True)
+    assert len(loader) > 2
+    keeper, state = Keeper(session, loader), State.start(session.model, RECIPE)
+    for loader.step in ends:
+        keeper.follow(step(session, state))
+    keeper.close(state)
+    keeper.close(state)
+    assert len(session.log.history) == count
+    found = newest(session.folder / "state")
+    assert len(found[1]["facts"]["history"] if found else []) == count
+
+
 def test_checkpoints_follow_the_clock(session):
     session.recipe = RECIPE.model_copy(update={"checkpoint": 1000})
     loader = session.loader(session.material.split.train, train=True)

@@ -307,6 +307,7 @@ def _learn(run: Session, resume: bool) -> State:
             )
         if asked():
             raise KeyboardInterrupt
+        keeper.close(state)
     return state
 
 

@@ -125,19 +125,33 @@ class Keeper:
         self.losses: list[float] = []
         self.accuracy: float | None = None
         self.stored = self.validated = time.monotonic()
+        self.passed = self._passes()
+        self.step: Step | None = None
+
+    def _passes(self) -> int:
+        """Return how many epochs are over; an update of several batches may step over an end."""
+        return self.loader.step // len(self.loader)
 
     def follow(self, step: Step) -> None:
         """Look at one update."""
+        self.step = step
         self.losses.append(step.loss.item() if self.run.device.type == "cpu" else float("nan"))
-        last = self.loader.step % len(self.loader) == 0
-        if last or step.index % 10 == 0:
+        over = self._passes() > self.passed
+        if over or step.index % 10 == 0:
             loss = step.loss.item()
             self.run.log.step(step.progress, loss, self.accuracy)
             self.run.log.event("step", index=step.index, loss=loss, lr=step.lr)
-        if last:
+        if over:
+            self.passed = self._passes()
             self._epoch(step)
         if time.monotonic() - self.stored > self.run.recipe.checkpoint:
             self.store(step.state)
+
+    def close(self, state: State) -> None:
+        """Leave a row of the updates after the last whole epoch."""
+        if self.losses and self.step:
+            self._epoch(self.step)
+            self.store(state)
 
     def _epoch(self, step: Step) -> None:
         known = [value for value in self.losses if np.isfinite(value)] or [step.loss.item()]
