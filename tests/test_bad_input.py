@@ -399,6 +399,8 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_state(call, noise, tmp_pa
     assert code == 2
     assert re.search(r"(loss became|weights are no longer finite).*lower the learning rate", err)
     stored = state_of.newest(tmp_path / "run" / "state")
+    assert f"in a new run, lower the learning rate (--lr, now {1e30:g})" in err
+    assert f"update {stored[1]['index']} is kept in {stored[0]}" in err
     values = state_of.load_file(stored[0] / "tensors.safetensors").values()
     assert all(bool(v.isfinite().all()) for v in values if v.is_floating_point())
 
@@ -415,6 +417,18 @@ def test_weights_that_only_the_last_update_broke_are_not_saved(call, noise, tmp_
         r"lower the learning rate \(--lr, now .*\) or clip the gradient \(--clip 1\)", err
     )
     assert not (tmp_path / "run" / "bundle").exists()
+
+
+def test_states_that_are_all_damaged_are_not_written_over(call, noise, tmp_path):
+    trained(call, noise({"a": 30, "b": 30}), tmp_path / "run")
+    states = sorted((tmp_path / "run" / "state").glob("*/state.json"))
+    for state in states:
+        state.write_text("{")
+    code, _, err = call("train", "--resume", tmp_path / "run", "--epochs", "3")
+    assert code == 2
+    assert re.search(r"are damaged: restore the folder from a copy, or start a new run", err)
+    assert [state.read_text() for state in states] == ["{"] * len(states)
+    assert (tmp_path / "run" / "bundle").is_dir()
 
 
 # Bundles

@@ -38,10 +38,10 @@ from striate.train import hogwild
 from striate.train.choices import complete, width_for
 from striate.train.evaluate import predict
 from striate.train.log import Log, console
-from striate.train.loop import State, steps
+from striate.train.loop import State, diverged, steps
 from striate.train.losses import loss_of
 from striate.train.machine import autocast_type, check_workers, give_back_memory, set_threads
-from striate.train.resume import newest, restore
+from striate.train.resume import newest, restore, telling_what_is_kept, whole_or_none
 
 __all__ = ["check_recipe", "new_folder", "train"]
 
@@ -119,12 +119,12 @@ def train(
 
     Raises:
         RecipeError: an option does not fit, the loss is not finite.
-        DataError: the folder exists, or cannot be written.
+        DataError: the folder exists, cannot be written, or its stored states are damaged.
         KeyboardInterrupt: somebody pressed Ctrl-C; what was learnt is stored and stderr says how
             to go on.
     """
     born = time.monotonic() if born is None else born
-    stored = newest(folder / "state") if resume else None
+    stored = whole_or_none(folder / "state") if resume else None
     facts = stored[1]["facts"] if stored else {}
     if recipe.augment == "auto" and has_own_rule(recipe.model):
         recipe = recipe.model_copy(update={"augment": "none"})  # its cells are made of what it sees
@@ -291,7 +291,7 @@ def _learn(run: Session, resume: bool) -> State:
     if not resume:
         keeper.store(state)
     give_back_memory()  # what reading and checking have left
-    with interruptible() as asked:
+    with interruptible() as asked, telling_what_is_kept(run.folder / "state"):
         course = hogwild.steps if recipe.processes > 1 else steps
         for step in course(
             run.model, loader, recipe, loss=_loss(run), state=state, seconds=seconds
@@ -300,11 +300,7 @@ def _learn(run: Session, resume: bool) -> State:
             if asked():
                 break
         if not keeper.store(state):
-            raise RecipeError(
-                f"the weights are no longer finite after update {state.index}: training stopped; "
-                f"lower the learning rate (--lr, now {state.peak[0]:g}) or clip the gradient "
-                "(--clip 1)"
-            )
+            raise diverged(f"the weights are no longer finite after update {state.index}", state)
         if asked():
             raise KeyboardInterrupt
         keeper.close(state)

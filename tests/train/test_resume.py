@@ -9,7 +9,7 @@ from striate.errors import DataError, RecipeError
 from striate.recipe import Recipe
 from striate.train import resume
 from striate.train.loop import State, steps
-from striate.train.resume import newest, restore, store
+from striate.train.resume import newest, restore, store, telling_what_is_kept, whole_or_none
 
 RECIPE = Recipe(epochs=3)
 
@@ -69,6 +69,31 @@ def test_an_empty_folder_is_refused(bars, tmp_path):
         restore(tmp_path, state)
 
 
+def test_to_go_on_wants_a_whole_state_or_none_at_all(bars, tmp_path):
+    _, _, _, state = begin(bars)
+    assert whole_or_none(tmp_path) is None
+    store(tmp_path, state, {})
+    store(tmp_path, state, {})
+    (tmp_path / "a" / "state.json").write_text("{")
+    assert whole_or_none(tmp_path)[0].name == "b"
+    (tmp_path / "b" / "tensors.safetensors").write_bytes(b"")
+    with pytest.raises(DataError, match=r"a and b in .* are damaged: restore .*start a new run"):
+        whole_or_none(tmp_path)
+
+
+def test_a_training_that_fails_says_what_is_kept(bars, tmp_path):
+    _, _, _, state = begin(bars)
+    with pytest.raises(RecipeError, match=r"^lower it$"), telling_what_is_kept(tmp_path):
+        raise RecipeError("lower it")
+    state.index = 7
+    store(tmp_path, state, {})
+    with (
+        pytest.raises(RecipeError, match=rf"^lower it; update 7 is kept in {tmp_path / 'a'}$"),
+        telling_what_is_kept(tmp_path),
+    ):
+        raise RecipeError("lower it")
+
+
 def test_another_network_is_refused(bars, tmp_path):
     _, _, _, state = begin(bars)
     store(tmp_path, state, {})
@@ -89,3 +114,5 @@ def test_a_full_disk_leaves_the_last_state_whole(bars, tmp_path, monkeypatch):
         store(tmp_path, state, {"n": 2})
     assert newest(tmp_path)[1]["facts"] == {"n": 1}
     assert not list(tmp_path.glob("*.part"))
+    with pytest.raises(DataError, match=r"it was the first, so nothing is kept; .* start anew"):
+        store(tmp_path / "new", state, {"n": 1})

@@ -177,8 +177,8 @@ def work(
             shared.losses[me] = value.item()
             if not isfinite(value.item()):
                 raise RecipeError(
-                    f"the loss became {value.item()} at update {index + 1}: training stopped "
-                    f"before it; lower the learning rate (--lr, now {peak:g})"
+                    f"the loss became {value.item()} at update {index + 1}: training stopped; "
+                    f"in a new run, lower the learning rate (--lr, now {peak:g})"
                 )
             value.backward()
             for layer, count in enumerate(waiting):  # a parameter that this batch did not use

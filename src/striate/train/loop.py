@@ -15,7 +15,7 @@ from striate.train.losses import Loss, cross_entropy
 from striate.train.optimizers import OPTIMIZERS, Lookahead, without_compiler
 from striate.train.schedules import SCHEDULES
 
-__all__ = ["State", "Step", "fit", "steps"]
+__all__ = ["State", "Step", "diverged", "fit", "steps"]
 
 
 class Batches(Protocol):
@@ -175,14 +175,18 @@ def _accumulate(state: State, batches: Iterator[Any], recipe: Recipe, loss: Loss
         value = loss(state.model, x, y) / recipe.accumulate
         # Waiting for a GPU every update would idle it; there a look now and then must do.
         if (value.device.type == "cpu" or state.index % 16 == 0) and not isfinite(value.item()):
-            raise RecipeError(
-                f"the loss became {value.item()} at update {state.index + 1}: training stopped "
-                f"before it; lower the learning rate (--lr, now {state.peak[0]:g}) or clip the "
-                f"gradient (--clip 1)"
-            )
+            raise diverged(f"the loss became {value.item()} at update {state.index + 1}", state)
         (state.scaler.scale(value) if state.scaler else value).backward()
         values.append(value.detach())
     return torch.stack(values).sum()
+
+
+def diverged(what: str, state: State) -> RecipeError:
+    """Return the error of a training that ran away, with what a new run could do better."""
+    return RecipeError(
+        f"{what}: training stopped; in a new run, lower the learning rate (--lr, now "
+        f"{state.peak[0]:g}) or clip the gradient (--clip 1)"
+    )
 
 
 def _update(state: State, recipe: Recipe, progress: float) -> None:

@@ -8,6 +8,8 @@ it, a run on the CPU ends bit-identical to one that was never stopped.
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from striate.bundle import grow_like
 from striate.errors import DataError, RecipeError
 from striate.train.loop import State
 
-__all__ = ["newest", "restore", "store"]
+__all__ = ["newest", "restore", "store", "telling_what_is_kept", "whole_or_none"]
 
 SLOTS = ("a", "b")
 
@@ -30,7 +32,8 @@ def store(folder: Path, state: State, facts: dict[str, Any]) -> None:
     """Write `state` and the JSON object `facts` (loader position, history, ...).
 
     Raises:
-        DataError: the disk is full or read-only; what was stored before is still whole.
+        DataError: the disk is full or read-only; what was stored before, if anything, is still
+            whole.
     """
     current = newest(folder)
     slot = folder / SLOTS[1 if current and current[0].name == SLOTS[0] else 0]
@@ -48,9 +51,10 @@ def store(folder: Path, state: State, facts: dict[str, Any]) -> None:
     except (OSError, SafetensorError) as error:  # safetensors has its own for a full disk
         shutil.rmtree(part, ignore_errors=True)
         why = getattr(error, "strerror", None) or error
+        kept = "the last one is still whole; free some space, then go on with --resume"
+        none = "it was the first, so nothing is kept; free some space, then start anew"
         raise DataError(
-            f"a checkpoint could not be written to {folder}: {why}; "
-            "the last one is still whole; free some space, then go on with --resume"
+            f"a checkpoint could not be written to {folder}: {why}; {kept if current else none}"
         ) from error
 
 
@@ -66,6 +70,35 @@ def newest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
         except (OSError, ValueError, KeyError, TypeError):
             continue  # absent, or cut off by a kill: the other slot counts
     return max(found, key=lambda slot: slot[1]["index"], default=None)
+
+
+def whole_or_none(folder: Path) -> tuple[Path, dict[str, Any]] | None:
+    """Return what `newest` does; None only where nothing was ever stored.
+
+    Raises:
+        DataError: all that was stored is damaged. To begin again would write over what a backup,
+            or a disk that is mended, may still bring back.
+    """
+    found, there = newest(folder), [slot for slot in SLOTS if (folder / slot).exists()]
+    if there and found is None:
+        raise DataError(
+            f"wanted a stored state that is whole; {' and '.join(there)} in {folder} are damaged: "
+            "restore the folder from a copy, or start a new run; a bundle beside it, if there is "
+            "one, is not touched"
+        )
+    return found
+
+
+@contextmanager
+def telling_what_is_kept(folder: Path) -> Iterator[None]:
+    """Add to the error of a training that failed where its last good weights are."""
+    try:
+        yield
+    except RecipeError as error:
+        kept = newest(folder)
+        if kept is None:
+            raise
+        raise RecipeError(f"{error}; update {kept[1]['index']} is kept in {kept[0]}") from error
 
 
 def restore(folder: Path, state: State) -> dict[str, Any]:
