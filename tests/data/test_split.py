@@ -454,3 +454,22 @@ def test_a_class_of_one_sample_keeps_it_and_that_is_said():
 def test_where_every_class_is_held_out_nothing_is_said():
     samples, cache = make(np.repeat([0, 1], 12))
     assert unheld(make_split(samples, cache), samples, cache) == []
+
+
+@pytest.mark.parametrize("arrays", [False, True])
+@pytest.mark.parametrize(
+    ("column", "value"), [("weights", np.linspace(0.3, 2, 20)), ("groups", ["", *"abcd"] * 4)]
+)
+def test_another_weight_or_group_is_another_training(tmp_path, arrays, column, value):
+    samples, cache = make([0, 1] * 10, arrays=arrays)
+    samples = replace(samples, **{column: np.asarray(value)})
+    path, split = tmp_path / "split.json", make_split(samples, cache)
+    save_split(path, split, samples, cache)
+    np.testing.assert_array_equal(load_split(path, samples, cache).test, split.test)
+    one = np.asarray(value).copy()
+    one[3] = one[4]
+    what = "other rows, labels, groups or weights" if arrays else "1 changed: 'f00003'"
+    with pytest.raises(DataError, match=f"{what}.*restore them, or start a new run"):
+        load_split(path, replace(samples, **{column: one}), cache)
+    with pytest.raises(DataError, match="no longer match"):
+        load_split(path, replace(samples, **{column: None}), cache)

@@ -180,7 +180,7 @@ def _cause(parts: np.ndarray, share: float) -> str:
 
 
 def save_split(path: Path, split: Split, samples: Samples, cache: Cache) -> None:
-    """Write the manifest: every sample's class, split and hash, under one signature.
+    """Write the manifest: every sample's class, split, group, weight and hash, under one signature.
 
     Args:
         path: of the JSON file; what stood there stays until the new file is whole.
@@ -265,19 +265,29 @@ def _read(path: Path) -> dict[str, Any]:
     return document
 
 
-def _entries(names: np.ndarray, samples: Samples, cache: Cache) -> list[dict[str, str]]:
-    """Return one record a file, by name."""
+def _entries(names: np.ndarray, samples: Samples, cache: Cache) -> list[dict[str, Any]]:
+    """Return one record a file, by name: all that a training rests on."""
     classes = (*samples.classes, "")  # the label -1 of unlabelled files
     hashes = cache.hashes.astype(str).tolist()
-    rows = zip(samples.names, samples.labels.tolist(), names.tolist(), hashes, strict=True)
-    return [
-        {"path": path, "class": classes[label], "split": split, "hash": value}
-        for path, label, split, value in sorted(rows)
-    ]
+    columns = {
+        "path": samples.names,
+        "class": [classes[label] for label in samples.labels.tolist()],
+        "split": names.tolist(),
+        "hash": hashes,
+        **{name: values.tolist() for name, values in _columns(samples).items()},
+    }
+    rows = sorted(zip(*columns.values(), strict=True))
+    return [dict(zip(columns, row, strict=True)) for row in rows]
+
+
+def _columns(samples: Samples) -> dict[str, np.ndarray]:
+    """Return what a table says beside label and split, where it does."""
+    given = {"group": samples.groups, "weight": samples.weights}
+    return {name: values for name, values in given.items() if values is not None}
 
 
 def _file_splits(
-    path: Path, entries: list[dict[str, str]], samples: Samples, cache: Cache
+    path: Path, entries: list[dict[str, Any]], samples: Samples, cache: Cache
 ) -> np.ndarray:
     """Return each file's recorded split, if all are as recorded."""
     recorded = {entry["path"]: entry for entry in entries}
@@ -314,7 +324,7 @@ def _refuse(
     texts = [f"{len(some)} {what}: {_listed(some)}" for what, some in found if some]
     raise DataError(
         f"the data in {samples.root} no longer match {path} "
-        f"({'; '.join(texts) or 'other rows or labels'}); "
+        f"({'; '.join(texts) or 'other rows, labels, groups or weights'}); "
         "restore them, or start a new run, which splits anew"
     )
 
@@ -340,9 +350,10 @@ def _packed(hashes: np.ndarray) -> str:
 
 
 def _rows_hash(samples: Samples, cache: Cache) -> str:
-    """Hash all rows, labels and given splits in order."""
+    """Hash all rows, labels and given splits in order, and groups and weights where there are."""
     given = "\n".join(samples.splits.tolist()).encode()
-    return digest(cache.hashes.tobytes(), samples.labels.astype("<i8"), given).hex()
+    more = [json.dumps([name, v.tolist()]).encode() for name, v in _columns(samples).items()]
+    return digest(cache.hashes.tobytes(), samples.labels.astype("<i8"), given, *more).hex()
 
 
 def _array_splits(
