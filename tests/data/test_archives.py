@@ -117,6 +117,8 @@ X = pictures(3, 5, 5)
         ({"x": X}, "wanted arrays x and y.*got x"),
         ({"x": X, "y": np.arange(2)}, "one label a picture; got 3 in x and 2 in y"),
         ({"x": X, "y": np.array([0, np.nan, 1])}, r"labels are NaN in 1 rows: \[1\]"),
+        ({"x": X, "y": np.array([0, 2**63, 1], np.uint64)}, r"not below 2\^63 in 1 rows: \[1\]"),
+        ({"x": X, "y": np.array([1e300, 0, -np.inf])}, r"not below 2\^63 in 2 rows: \[0, 2\]"),
         ({"x": X, "y": np.array([0, 0.5, 1])}, r"not whole numbers in 1 rows: \[1\]"),
         ({"x": X, "y": np.array(["a", "", "b"])}, r"labels are empty in 1 rows: \[1\]"),
         ({"x": X, "y": np.eye(3)}, r"shape \(N,\) or \(N, 1\); got \(3, 3\)"),
@@ -229,3 +231,9 @@ def test_a_plain_array_in_an_npz_is_refused(tmp_path):
     (tmp_path / "a.npz").write_bytes(pickle.dumps([1]))
     with pytest.raises(DataError, match=r"a\.npz: "):
         read(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("largest", [np.uint64(2**63 - 1), np.int64(-(2**63)), np.float64(2**62)])
+def test_labels_of_64_bits_keep_their_names(tmp_path, largest):
+    np.savez(tmp_path / "a.npz", x=X, y=np.array([0, largest, largest], np.asarray(largest).dtype))
+    assert set(read(tmp_path / "a.npz").classes) == {"0", str(int(largest))}

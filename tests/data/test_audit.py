@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from striate.data.audit import KINDS, audit, same_pictures
 from striate.data.cache import Cache
@@ -157,6 +158,22 @@ def test_imbalance_and_tiny_classes_are_warnings():
     assert warnings(many({"cat": 100, "dog": 10})) == []
     assert warnings(many({"cat": 101, "dog": 10})) == [("imbalance", "dog")]
     assert warnings(many({"cat": 20, "dog": 9})) == [("tiny-class", "dog")]
+
+
+@pytest.mark.parametrize("name", ["NA", "N/A", "<NA>", "None", "null", "?", "nil", "NaN"])
+def test_a_class_that_may_mean_none_is_asked_about(name):
+    samples = make(many({"cat": 20, name: 12}), classes=("cat", name))
+    (found,) = audit(*samples).warnings
+    assert (found.kind, found.path) == ("missing-label", name)
+    assert found.detail == f"12 samples have the label {name!r}; if it means none, leave them out"
+    assert not audit(*samples).faults
+
+
+def test_a_class_that_only_begins_like_none_is_not():
+    assert (
+        warnings(many({"Nasturtium": 20, "nil-grass": 20}), classes=("Nasturtium", "nil-grass"))
+        == []
+    )
 
 
 def test_mixtures_are_counted_in_the_inventory():

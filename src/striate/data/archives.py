@@ -196,6 +196,8 @@ def _label_column(array: np.ndarray, where: str) -> np.ndarray:
         return array
     elif array.dtype.kind not in "iub":
         raise DataError(f"{where}: wanted labels of whole numbers or strings; got {array.dtype}")
+    if array.dtype.kind in "fu":
+        _refuse_rows(abs(array) >= 2**63, f"{where}: labels are not below 2^63")
     return array.astype(np.int64)
 
 

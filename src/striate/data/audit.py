@@ -31,6 +31,7 @@ KINDS = {
     "label-conflict": "the same picture stands in two classes: one of them is mislabelled",
     "leak": "the same picture, or samples of one group, stand in two splits",
     "not-held-out": "no sample of a class is held out, so nothing is known of it (in train)",
+    "missing-label": "a class is called as tables call what is missing: NA, null, none, ?, ...",
     "tiny-class": "a class has fewer than 10 readable samples",
     "imbalance": "the largest class has more than 10 times the samples of the smallest",
     "mixed-sizes": "pictures differ in size and are resized to one",
@@ -41,6 +42,8 @@ KINDS = {
     "note": "something in decoding that the user might not expect",
     "skipped": "left out on purpose: hidden folders, files that are no images",
 }
+# How spreadsheets, R, pandas, SQL and Weka write that a value is missing, in lower case.
+MISSING = frozenset("na n/a #n/a #na <na> nan -nan null none nil ? -".split())  # noqa: SIM905
 FEW = 10
 UNBALANCED = 10
 
@@ -97,6 +100,7 @@ def audit(samples: Samples, cache: Cache) -> Audit:
             *_parted_groups(samples, cache),
         ),
         warnings=(
+            *_missing_labels(samples, found),
             *_balance(samples, counts),
             *_mixtures(kinds),
             *_beyond_white(samples, cache),
@@ -207,6 +211,14 @@ def _parted_groups(samples: Samples, cache: Cache) -> Iterator[Fault]:
         if where != split:
             text = f"in {split}, but {samples.names[other]} of the same group {group!r} in {where}"
             yield Fault("leak", samples.names[i], text)
+
+
+def _missing_labels(samples: Samples, found: np.ndarray) -> Iterator[Fault]:
+    """Ask about classes that may be none; they stay, as some class is really called so."""
+    for name, count in zip(samples.classes, found.tolist(), strict=True):
+        if name.strip().lower() in MISSING:
+            text = f"{count} samples have the label {name!r}; if it means none, leave them out"
+            yield Fault("missing-label", name, text)
 
 
 def _balance(samples: Samples, counts: np.ndarray) -> Iterator[Fault]:
