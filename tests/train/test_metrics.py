@@ -128,14 +128,41 @@ def test_without_a_mistake_no_interval_pretends_certainty():
     p, y = make(n=360, skill=50)
     found = score(p, y, names(7))
     for name in ("accuracy", "macro_f1", "balanced_accuracy", "macro_recall"):
-        assert found[name].value == 1
-        assert found[name].low == pytest.approx(0.98944, abs=1e-5)
+        assert found[name].value == found[name].high == 1
+        assert 0.97 < found[name].low <= 0.98944 + 1e-5  # Wilson's for 360 of 360
+
+
+def test_a_class_that_is_never_right_leaves_room_for_what_its_samples_allow():
+    p = np.tile([0.9, 0.1], (40, 1))
+    found = score(p, np.repeat([0, 1], 20), names(2))
+    always, never = wilson(20, 20), wilson(0, 20)
+    for name in ("balanced_accuracy", "macro_recall"):
+        assert found[name].value == 0.5
+        assert found[name].low == pytest.approx(0.5 - (1 - always.low) / 2)
+        assert found[name].high == pytest.approx(0.5 + never.high / 2)
+    assert found["macro_precision"].high > 0.7  # nothing is known of what was never answered
+
+
+@settings(max_examples=30, deadline=None)
+@given(k=st.integers(2, 4), n=st.integers(1, 60), seed=st.integers(0, 99))
+def test_no_macro_score_is_certain(k, n, seed):
+    rng = np.random.default_rng(seed)
+    p = np.eye(k)[rng.integers(0, rng.integers(1, k + 1), n)]
+    found = score(p, rng.integers(0, k, n), names(k))
+    for name in ("balanced_accuracy", "macro_f1", "macro_precision", "macro_recall"):
+        assert 0 <= found[name].low <= found[name].value <= found[name].high <= 1
+        assert found[name].high - found[name].low > 1 / (n + 4)
+
+
+def test_of_two_classes_without_a_mistake_f1_has_the_room_of_the_accuracy():
+    found = score(np.eye(2)[[0, 1] * 20], [0, 1] * 20, names(2))
+    assert found["macro_f1"].low == pytest.approx(found["accuracy"].low, abs=0.005)
 
 
 def test_every_interval_holds_its_value_and_says_how_it_was_found():
     for entry in score(*make(n=40, k=6), names(6)).values():
         assert entry.low <= entry.value <= entry.high
-        assert entry.method in ("wilson", "bootstrap 1000")
+        assert entry.method in ("wilson", "bootstrap 1000", "bootstrap 1000, mover")
         assert entry.n == 40
 
 
