@@ -3,6 +3,7 @@ import io
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -152,6 +153,7 @@ def test_output_on_a_full_disk_is_said(words):
         ("train --model unet", r"'unet' answers \(10, 8, 8\) a sample; .*take another --model"),
         ("train --model tdnn", r"'tdnn' cannot be built so: a TDNN wants series"),
         ("train --device gpu", r"--device must be one of this machine: auto, cpu.*got 'gpu'"),
+        ("train ''", r"wanted a folder, a file or a name; got an empty text"),
         ("train --resume none", r"wanted the folder of a run.*none holds no recipe\.toml"),
         ("evaluate none digits", r"no bundle at none; wanted the folder or \.zip that training"),
         ("predict none a.png", r"no bundle at none; wanted the folder or \.zip that training"),
@@ -163,7 +165,7 @@ def test_what_the_user_must_change_is_said_and_exits_2(
     call, tmp_path, monkeypatch, arguments, message
 ):
     monkeypatch.chdir(tmp_path)
-    code, out, err = call(*arguments.split())
+    code, out, err = call(*shlex.split(arguments))
     assert (code, out) == (2, "")
     assert err.startswith("error: ")
     assert re.search(message, err, re.DOTALL), err

@@ -172,12 +172,12 @@ def _train(
             raise RecipeError("a run that goes on keeps its folder and recipe; leave out --out "
                               "and --recipe, or start a new run without --resume")  # fmt: skip
         recipe = resumed(resume, given | parse_changes(changes or [], {}))
-        data = data or about(resume)["data"]
+        data = about(resume)["data"] if data is None else data
     else:
         written = Recipe.read(recipe_file) if recipe_file else Recipe()
         given |= parse_changes(changes or [], written.model_options)
         recipe = Recipe.parse({**written.model_dump(), **given})
-    data = data or "digits"
+    data = "digits" if data is None else data  # "" is a variable of the shell that is not set
     loading = Thread(target=import_module, args=("striate.run",), daemon=True)
     loading.start()  # seconds of work, torch above all, that the data need not wait for
     material = _gather(data, recipe, resume, loading)

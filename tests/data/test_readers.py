@@ -47,6 +47,32 @@ def test_classes_that_are_numbers_follow_their_value(tree):
     assert read(tree("10/a.png", "9/a.png", "1/a.png")).classes == ("1", "9", "10")
 
 
+def test_training_and_testing_are_splits_where_every_folder_is_one(tree):
+    root = tree("Training/a/1.png", "Training/b/1.png", "testing/a/2.png", "testing/b/2.png")
+    found = read(root)
+    assert found.classes == ("a", "b")
+    assert found.splits.tolist() == ["train", "train", "test", "test"]
+    tree("match/a/3.png")
+    assert read(root).classes == ("Training", "match", "testing")
+
+
+def test_files_that_the_table_of_a_folder_passes_over_are_counted(tree):
+    root = tree("a/1.png", "a/2.png", "b/1.png", "b/c/2.png", "notes.txt")
+    (root / "labels.csv").write_text("path,label\na/1.png,a\n./b/1.png,b\n")
+    found = read(root)
+    assert found.names == ("a/1.png", "b/1.png")
+    assert [(f.path, f.detail) for f in found.skipped] == [
+        ("a/2.png", "not in labels.csv"),
+        ("b/c/2.png", "not in labels.csv"),
+    ]
+
+
+@pytest.mark.parametrize("name", ["", " "])
+def test_an_empty_name_is_refused(name):
+    with pytest.raises(DataError, match=r"got an empty text: is a variable of the shell not set\?"):
+        read(name)
+
+
 def test_every_split_has_the_same_class_map(tree):
     root = tree("Train/a/1.png", "Train/b/1.png", "Train/c/1.png", "valid/b/2.png", "valid/c/2.png")
     tree("TEST/d/3.png")

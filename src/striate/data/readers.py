@@ -3,7 +3,7 @@
 import os
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,9 @@ _FOLDER_TABLES = ("metadata.csv", "labels.csv")
 # Folders that programs leave among the files of people: unpackers, Python, file servers, Windows.
 _PROGRAMS = {"__MACOSX", "__pycache__", "@eaDir", "lost+found", "$RECYCLE.BIN"}
 
+# Words that are names of classes as well: splits only where every folder is one.
+_WEAK = ("training", "testing")
+
 
 def read(path: str | Path, labelled: bool = True, home: Path | None = None) -> Samples:
     """Read labelled samples, whatever form they are in.
@@ -42,6 +45,11 @@ def read(path: str | Path, labelled: bool = True, home: Path | None = None) -> S
     Raises:
         DataError: nothing is there, or it does not hold what it should.
     """
+    if not str(path).strip():
+        raise DataError(
+            "wanted a folder, a file or a name; got an empty text: is a variable of the shell not "
+            "set? Name the data"
+        )
     root = Path(path)
     if not root.exists():
         return read_named(str(path), labelled, home)
@@ -150,11 +158,20 @@ def _read_folder(root: Path, labelled: bool) -> Samples:
     if len(tables) > 1:
         raise DataError(f"{root}: wanted one table; got {' and '.join(t.name for t in tables)}")
     if tables and labelled:
-        return read_table(tables[0], labelled)
+        samples = read_table(tables[0], labelled)
+        return replace(samples, skipped=(*samples.skipped, *_unnamed(root, tables[0], samples)))
     if not labelled:
         walk, files = _most(lambda walk: list(walk.files(root, "")))
         return _unlabelled(root, sorted(files), walk.skipped, walk.kind)
     return _class_folders(root)
+
+
+def _unnamed(root: Path, table: Path, samples: Samples) -> Iterator[Fault]:
+    """Yield the files below a folder that its table passes over."""
+    named = {os.path.abspath(file) for file in samples.files or ()}
+    for name, file in _Walk(samples.kind).files(root, ""):
+        if os.path.abspath(file) not in named:
+            yield Fault("skipped", name, f"not in {table.name}")
 
 
 def _most(
@@ -234,6 +251,8 @@ def _class_places(root: Path, walk: _Walk) -> Iterator[tuple[str, str, str, Path
     """Yield split, class, prefix of names and path of every class folder."""
     top = walk.folders(root, "", "not in a class folder")
     splits = [(name, path) for name, path in top if name.lower() in SPLITS]
+    if len(splits) < len(top):
+        splits = [(name, path) for name, path in splits if name.lower() not in _WEAK]
     # A folder called "train" of pictures is a class beside "car", a split beside "test".
     if not any(_has_folders(path) for _, path in splits):
         if splits and len(splits) == len(top):
@@ -244,7 +263,7 @@ def _class_places(root: Path, walk: _Walk) -> Iterator[tuple[str, str, str, Path
         yield from (("", _class_name(name), f"{name}/", path) for name, path in top)
         return
     for name, _ in top:
-        if name.lower() not in SPLITS:
+        if name not in dict(splits):
             walk.leave_out(name, f"a folder beside the splits {', '.join(n for n, _ in splits)}")
     for split, folder in splits:
         loose = "in a split, but not in a class folder"

@@ -18,6 +18,8 @@ SPLITS = {
     "valid": "validation",
     "validation": "validation",
     "test": "test",
+    "training": "train",
+    "testing": "test",
 }
 
 
