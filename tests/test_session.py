@@ -1,4 +1,5 @@
 import os
+import re
 import signal
 import threading
 import time
@@ -10,7 +11,7 @@ from torch import nn
 
 from striate.data.material import gather
 from striate.recipe import Recipe
-from striate.session import Keeper, Session, interruptible, weights_of
+from striate.session import Keeper, Session, interruptible, short_budget, weights_of
 from striate.train.log import Log
 from striate.train.loop import State, Step
 from striate.train.resume import newest
@@ -43,6 +44,24 @@ def test_what_is_left_is_the_budget_less_the_wall_clock_and_the_end(session):
     session.each = 1.0
     held = len(session.material.split.validation) + len(session.material.split.test)
     assert session.left() == pytest.approx(69 - 1.2 * held, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("budget", "trained", "warns"),
+    [(1, 0.1, True), (8, 1.9, True), (8, 2.1, False), (0, 0.1, False)],
+)
+def test_a_budget_that_all_else_eats_is_warned_of(session, budget, trained, warns):
+    session.recipe = RECIPE.model_copy(update={"seconds": budget})
+    session.before, session.born = 3.0, time.monotonic() - 5.0  # 8 s in all
+    state = State.start(session.model, RECIPE)
+    state.seconds, state.index = trained, 4
+    said = short_budget(session, state)
+    assert bool(said) == warns
+    if warns:
+        rest = 8 - trained
+        assert said.startswith(f"warning: start-up, scoring and saving took {rest:.1f} s; ")
+        assert f"of --seconds {budget} that left {trained} s to train (updates: 4); " in said
+        assert re.search(r"--seconds 1[3-6] would give training about half", said)
 
 
 def test_training_batches_are_shuffled_and_scoring_batches_are_not(session):

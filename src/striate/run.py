@@ -31,7 +31,7 @@ from striate.files import replacing
 from striate.golden import golden_samples
 from striate.models import build, has_own_rule, initialise
 from striate.recipe import Recipe
-from striate.session import Keeper, Session, interruptible
+from striate.session import Keeper, Session, interruptible, short_budget
 from striate.spec import Spec
 from striate.summary import Answers, first_filters, write_summary
 from striate.train import hogwild
@@ -344,6 +344,8 @@ def _finish(run: Session, data: str, state: State) -> dict[str, Any]:
     history, filters = run.log.history, first_filters(run.model)
     write_summary(run.folder, run.material, recipe, result, history, answers, filters, temperature)
     run.log.event("end", **result)
+    if short := short_budget(run, state):
+        run.log.say(short)
     return result
 
 

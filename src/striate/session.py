@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from striate.train.log import Log
 from striate.train.loop import State, Step
 from striate.train.resume import store
 
-__all__ = ["Keeper", "Session", "interruptible", "weights_of"]
+__all__ = ["Keeper", "Session", "interruptible", "short_budget", "weights_of"]
 
 # Samples answered at a time: on a CPU the maps of more leave its caches, and double the memory.
 ANSWERED = {"cpu": 64}
@@ -90,6 +91,19 @@ def weights_of(material: Material, recipe: Recipe) -> np.ndarray | None:
         counts = np.bincount(labels[train], minlength=len(material.spec.classes))
         weights = weights / np.maximum(counts, 1)[labels]
     return weights / weights[train].mean()
+
+
+def short_budget(run: Session, state: State) -> str:
+    """Return a warning where a time budget left the training less than a quarter, else ""."""
+    total = run.before + time.monotonic() - run.born
+    rest = total - state.seconds
+    if not run.recipe.seconds or state.seconds >= total / 4:
+        return ""
+    return (
+        f"warning: start-up, scoring and saving took {rest:.1f} s; of --seconds "
+        f"{run.recipe.seconds:g} that left {state.seconds:.1f} s to train "
+        f"(updates: {state.index}); --seconds {ceil(2 * rest)} would give training about half"
+    )
 
 
 @contextmanager
