@@ -237,3 +237,11 @@ def test_a_plain_array_in_an_npz_is_refused(tmp_path):
 def test_labels_of_64_bits_keep_their_names(tmp_path, largest):
     np.savez(tmp_path / "a.npz", x=X, y=np.array([0, largest, largest], np.asarray(largest).dtype))
     assert set(read(tmp_path / "a.npz").classes) == {"0", str(int(largest))}
+
+
+@pytest.mark.parametrize("content", [b"hello world", b"x,y\n1,2\n", b"\x80\x04K\x01."])
+def test_a_file_that_is_only_called_npz_is_said_to_be_none(tmp_path, content):
+    (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(DataError, match=r"is not an NPZ file: begins with b.*numpy\.savez") as told:
+        read(tmp_path / "a.npz")
+    assert "pickle" not in str(told.value)

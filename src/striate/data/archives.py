@@ -121,6 +121,13 @@ def _load_npz(path: Path) -> dict[str, np.ndarray]:
     """Return every array of an NPZ, running nothing."""
     try:
         with open_regular(path) as file:
+            start = file.read(6)
+            if start and not start.startswith((b"PK", b"\x93NUMPY")):
+                raise DataError(
+                    f"{path}: is not an NPZ file: begins with {start!r}; wanted what numpy.savez "
+                    "writes"
+                )
+            file.seek(0)
             held = np.load(file, allow_pickle=False)
             if isinstance(held, np.ndarray):
                 raise DataError(f"{path}: wanted an NPZ with x and y; got a single array")
