@@ -83,6 +83,13 @@ def test_a_cell_answers_what_it_remembers_with_one():
     assert loud(7 * u).item() == pytest.approx(7 * loud(u).item(), rel=1e-5)
 
 
+@pytest.mark.parametrize(("name", "louder"), [("neocognitron2003", 1), ("add_if_silent", 2)])
+def test_only_add_if_silent_says_how_strong_its_input_is(name, louder):
+    net, *_ = taught(name)
+    u = torch.rand(2, net.stage2.x.shape[1], 9, 9)
+    assert torch.allclose(net.stage2(2 * u), louder * net.stage2(u), atol=1e-5)
+
+
 def test_edges_know_their_direction():
     light = torch.zeros(1, 1, 20, 20)
     light[..., 10:] = 1  # brighter to the right
