@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -40,6 +40,7 @@ layer = st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(1, 2))
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(layer, min_size=1, max_size=4), st.integers(0, 2), st.integers(40, 61))
+@example([(2, 3, 1), (2, 2, 1), (2, 1, 2), (3, 1, 2)], 1, 40)  # 41 samples of 40
 def test_stacks_measure_what_the_formula_says(stack, padding, size):
     sizes, layers = [size], []
     for k, s, d in stack:
@@ -56,11 +57,10 @@ def test_stacks_measure_what_the_formula_says(stack, padding, size):
         jump *= stride
         if after < 4:  # perhaps no position sees with all of its taps
             continue
-        if field.size[0] != size:  # else no border shows the end of it
-            assert field.size == (want,)
-            assert field.jump == (jump,) or want + jump > size
+        if want + jump > size:  # perhaps no border shows the end of it
+            assert field.size[0] <= max(want, size)
         else:
-            assert want >= size // 2
+            assert (field.size, field.jump) == ((want,), (jump,))
 
 
 def test_branches_see_the_most_that_one_of_them_sees():

@@ -17,8 +17,8 @@ class Field:
     """What one position of a map sees.
 
     Args:
-        size: extent along each axis, in samples of the input; where it is larger than the input
-            and no border shows it, the input's own.
+        size: extent along each axis, in samples of the input; where it is larger than the input,
+            as much of it as the borders show, mostly the input's own extent.
         jump: distance of the fields of neighbouring positions along each axis, in samples; 0
             where a map has one position.
     """
