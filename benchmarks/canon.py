@@ -4,6 +4,8 @@
     python benchmarks/canon.py --table lenet5.json simard2003.json  # a table of what was measured
     python benchmarks/canon.py --record *.json                      # CANON.md, and what cards show
 
+--record also takes what `experiments.py --json` wrote.
+
 Each line of CLAIMS is a system, its data, what `striate train` is told, the floor and the published
 figure. A run is a process of its own, asked the official test set once, at its end. The stand-in is
 not the paper's data unless the line says so; where the paper's data are not to be had, its figure
@@ -28,11 +30,13 @@ HEAD = """# The canon, published and here
 Written by `benchmarks/canon.py --record`. Each row is a network trained by `striate train` on the
 data named, asked the official test set once, at the end of each of n seeds: mean, least to most.
 *Floor* is the stand-in's, fixed before; *paper* is the published figure, on the paper's data, which
-are the row's own only where they are named alike. Wall clock is of the whole process.
+are the row's own only where they are named alike. Wall clock is of the whole process; it bounds the
+time from above where other work shared the machine, as it did here.
 """
 PLAIN = "--augment none"
 GROWN = f"--epochs 4 {PLAIN}"
 ALL = "--validation 0"  # a set so small is needed whole
+NOTES = "## Notes"  # written by hand, from here on
 HAND = "affine=12,elastic=30,translate=1"
 
 
@@ -154,8 +158,50 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def record(rows: Sequence[Row], said: str) -> None:
-    """Write CANON.md, and models/reached.json, which the cards of the networks show."""
+def record(found: Sequence[dict[str, Any]]) -> list[Row]:
+    """Write CANON.md, and models/reached.json, which the cards of the networks show.
+
+    What was recorded before and is not in `found` stays: it is kept in canon.json.
+
+    Args:
+        found: what `--json` of this script and of experiments.py wrote.
+    """
+    kept = _merged(found)
+    rows = [Row(**row) for row in kept["rows"]]
+    home = HERE.parent / "src" / "striate" / "models" / "reached.json"
+    home.write_text(json.dumps(_reached(rows), indent=1) + "\n", encoding="utf-8")
+    page = HERE / "CANON.md"
+    notes = page.read_text(encoding="utf-8").partition(NOTES)[2] if page.exists() else ""
+    tables = [table(rows), "## Experiments", checked(kept["experiments"])]
+    parts = [HEAD, kept["machine"], *tables, NOTES + notes]
+    page.write_text("\n\n".join(p.strip() for p in parts) + "\n", encoding="utf-8")
+    (HERE / "canon.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    return rows
+
+
+def _merged(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return all that was recorded, what is in `found` in place of what was there of it."""
+    home = HERE / "canon.json"
+    kept = json.loads(home.read_text(encoding="utf-8")) if home.exists() else {}
+    rows = [row for one in found for row in one.get("rows", ())]
+    experiments = [one for one in found if "experiment" in one]
+    names = {row["name"] for row in rows}
+    titles = {one["experiment"] for one in experiments}
+    for row in rows:
+        right = accuracy_of(Row(**row))
+        row["result"] = {} if right is None else {"accuracy": right}
+    rows += [row for row in kept.get("rows", ()) if row["name"] not in names]
+    experiments += [one for one in kept.get("experiments", ()) if one["experiment"] not in titles]
+    machines = [one["machine"] for one in found if "machine" in one]
+    return {
+        "machine": machines[0] if machines else kept["machine"],
+        "rows": sorted(rows, key=lambda row: (row["name"], row["seed"])),
+        "experiments": sorted(experiments, key=lambda one: str(one["experiment"])),
+    }
+
+
+def _reached(rows: Sequence[Row]) -> dict[str, list[dict[str, Any]]]:
+    """Return what the cards say of each network."""
     reached: dict[str, list[dict[str, Any]]] = {}
     for one in CLAIMS:
         right = _right(one, rows)
@@ -171,9 +217,25 @@ def record(rows: Sequence[Row], said: str) -> None:
             "floor": 100 * one.floor,
             "command": f'python benchmarks/canon.py --only "{one.system}"',
         })  # fmt: skip
-    home = HERE.parent / "src" / "striate" / "models" / "reached.json"
-    home.write_text(json.dumps(reached, indent=1) + "\n", encoding="utf-8")
-    (HERE / "CANON.md").write_text(f"{HEAD}\n{said}\n\n{table(rows)}\n", encoding="utf-8")
+    return reached
+
+
+def checked(experiments: Sequence[dict[str, Any]]) -> str:
+    """Return the Markdown table of the experiments that are more than one training."""
+    from experiments import CHECKS
+
+    lines = [
+        "| experiment | number | n | mean (least-most) | wanted | paper | check | verdict |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for one in experiments:
+        for check in CHECKS[one["experiment"]]:
+            got = [run[check.number] for run in one["runs"]]
+            spread = f"{fmean(got):.3f} ({min(got):.3f}-{max(got):.3f})"
+            verdict = "reached" if fmean(got) >= check.floor else "**missed**"
+            cells = [one["experiment"], check.number, str(len(got)), spread, f"{check.floor:g}"]
+            lines.append("| " + " | ".join([*cells, check.paper, check.check, verdict]) + " |")
+    return "\n".join(lines)
 
 
 def _right(one: Claim, rows: Sequence[Row]) -> list[float]:
@@ -190,9 +252,10 @@ def main(words: Sequence[str] | None = None) -> None:
     chosen = arguments(parser, words)
     if files := chosen.table or chosen.record:
         found = [json.loads(path.read_text(encoding="utf-8")) for path in files]
-        rows = [Row(**row) for one in found for row in one["rows"]]
         if chosen.record:
-            record(rows, found[0]["machine"])
+            rows = record(found)
+        else:
+            rows = [Row(**row) for one in found for row in one.get("rows", ())]
         print(table(rows))
         return
     print(machine(), end="\n\n")

@@ -3,6 +3,7 @@ import json
 import pickle
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -299,10 +300,23 @@ def test_the_table_of_the_canon_judges_by_the_mean(monkeypatch, tmp_path):
     monkeypatch.setattr(canon, "HERE", tmp_path / "benchmarks")
     (tmp_path / "benchmarks").mkdir()
     (tmp_path / "src" / "striate" / "models").mkdir(parents=True)
-    canon.record(rows, "a machine")
+    canon.record([{"machine": "a machine", "rows": [asdict(one) for one in rows]}])
     kept = json.loads((tmp_path / "src/striate/models/reached.json").read_text())
     assert kept["lenet5"][0]["mean"] == 98.83
-    assert "a machine" in (tmp_path / "benchmarks" / "CANON.md").read_text()
+    page = tmp_path / "benchmarks" / "CANON.md"
+    assert "a machine" in page.read_text()
+    with page.open("a") as file:
+        file.write("\nby hand\n")
+    later = [asdict(row("lenet5", accuracy=1.0))]
+    runs = [{"within 2 px": 0.9, "class": 0.99}]
+    canon.record([{"rows": later}, {"experiment": "canvas", "runs": runs}])
+    text = page.read_text()
+    assert "| lenet5 | mnist | 1 | 100.00" in text  # measured anew
+    assert "| cresceptron | mnist-200.npz | 1 | 70.00" in text  # kept
+    assert (
+        "| canvas | within 2 px | 1 | 0.900 (0.900-0.900) | 0.95 | - | C-73 | **missed** |" in text
+    )
+    assert text.endswith("by hand\n")
 
 
 @pytest.mark.slow

@@ -10,13 +10,19 @@ from striate.spec import Spec
 __all__ = ["siann1988", "siann1991"]
 
 
+def _shared(spec: Spec, channels: int, out: int, border: str) -> Convolution:
+    """Return shared kernels that keep the size, large enough for logistic units to learn from."""
+    kernels = Convolution(spec.axes, channels, out, 5, padding="same", border=border)
+    nn.init.xavier_normal_(kernels.weight, gain=4)  # a logistic function rises by 1/4
+    return kernels
+
+
 def _maps(spec: Spec, width: int, border: str) -> list[nn.Module]:
     """Two hidden groups of shared kernels that keep the size."""
     layers: list[nn.Module] = []
     channels = spec.channels
     for _ in range(2):
-        layers += [Convolution(spec.axes, channels, width, 5, padding="same", border=border)]
-        layers += [nn.Sigmoid()]
+        layers += [_shared(spec, channels, width, border), nn.Sigmoid()]
         channels = width
     return layers
 
@@ -53,6 +59,6 @@ def siann1991(
     Source: Zhang, Itoh, Tanida, Ichioka 1991; Zhang, Doi, Giger, Wu, Nishikawa, Schmidt 1994,
         Medical Physics 21(4).
     """
-    out = Convolution(spec.axes, width, len(spec.classes), 5, padding="same", border=border)
+    out = _shared(spec, width, len(spec.classes), border)
     net = nn.Sequential(*_maps(spec, width, border), out)
     return net if maps else net.append(GlobalPool("max"))
