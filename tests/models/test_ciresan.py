@@ -19,6 +19,20 @@ def test_a_line_is_a_network():
     assert shapes == [(20, 26, 26), (20, 13, 13), (40, 9, 9), (40, 3, 3), (150,), (3,)]
 
 
+def test_tanh_behind_the_maximum_is_tanh_before_it():
+    torch.manual_seed(0)
+    net = written(SPEC, "3C4-MP2-4C5-MP3-5N")
+    kinds = [type(layer).__name__ for layer in net]
+    assert kinds[1:3] == kinds[4:6] == ["MaxPool2d", "ScaledTanh"]
+    as_written = nn.Sequential(*[net[k] for k in (0, 2, 1, 3, 5, 4, *range(6, len(net)))])
+    x = torch.randn(4, 1, 29, 29)
+    assert torch.equal(net(x), as_written(x))
+
+
+def test_a_line_may_begin_with_a_maximum():
+    assert written(SPEC, "MP2-3C3-MP2")(torch.zeros(1, 1, 29, 29)).shape == (1, 3)
+
+
 @pytest.mark.parametrize("axes", [1, 2, 3])
 def test_any_axes(axes):
     spec = Spec(channels=2, size=(20,) * axes, classes=("a", "b"))

@@ -58,7 +58,10 @@ def written(spec: Spec, text: str, *, hanging: bool = False) -> nn.Module:
             layers += [ScaledTanh()]
             channels = int(part["maps"])
         elif part["pool"]:
-            layers.append(max_pool(spec.axes, int(part["pool"]), hanging=hanging))
+            pool = max_pool(spec.axes, int(part["pool"]), hanging=hanging)
+            # tanh rises, so it may come after the maximum, where fewer values are left
+            behind = layers and isinstance(layers[-1], ScaledTanh)
+            layers.insert(len(layers) - 1 if behind else len(layers), pool)
         else:
             width = channels if flat else _width(layers, spec)
             layers += [] if flat else [nn.Flatten()]
