@@ -67,7 +67,7 @@ LAZY: dict[tuple[str, str], str] = {}
 HEAVY = {"torch", "torchvision", "sklearn", "scipy", "matplotlib.pyplot"}
 LIGHT = re.compile(
     r"striate(\.(errors|spec|recipe|container|show|catalogue|cli|__main__"
-    r"|analysis(\.(?!profiler$|receptive$|diagram$).+)?"
+    r"|analysis(\.(?!profiler$|receptive$|aliasing$|diagram$).+)?"
     r"|data(\.(?!loader$|augment$).+)?))?"
 )
 

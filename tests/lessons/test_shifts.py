@@ -27,3 +27,12 @@ def test_larger_windows_change_less():
     numbers = teach("pooling").numbers
     change = [facts["change by shift, of the variance"][1] for facts in numbers.values()]
     assert change[-1] < change[0]
+
+
+@pytest.mark.slow
+def test_learnt_kernels_do_not_filter_before_a_stride():
+    numbers = teach("spectrum").numbers
+    blurred = numbers["behind a blur of 5 taps, %"][0]
+    for layer in numbers["kernels learnt, %"]:
+        assert layer > numbers["white noise, %"] / 2 > 20 * blurred
+    assert numbers["test accuracy, %"] > 90

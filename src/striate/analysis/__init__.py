@@ -5,6 +5,7 @@ it costs numpy and Pillow; what needs torch is imported on first use.
 
     profiler      profile: shapes, parameters, connections, MACs, time of every layer
     receptive     receptive_fields: what every layer sees, measured
+    aliasing      folding: what every stride folds, and whether kernels filter it away before
     diagram       Profile -> a picture of the network (SVG)
     calibration   temperature, softmax, reliability
     mistakes      confusion_pairs, worst
@@ -27,6 +28,7 @@ __all__ = [
     "Report",
     "confusion_pairs",
     "fit_temperature",
+    "folding",
     "profile",
     "receptive_fields",
     "reliability",
@@ -35,7 +37,8 @@ __all__ = [
     "write_plots",
     "write_report",
 ]
-_LATE = {"profile": "profiler", "receptive_fields": "receptive"}  # these import torch
+# These import torch.
+_LATE = {"folding": "aliasing", "profile": "profiler", "receptive_fields": "receptive"}
 
 
 def __getattr__(name: str) -> Any:

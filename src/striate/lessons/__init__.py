@@ -4,7 +4,7 @@
 
     lesson        Lesson; the digits and the small training loop that lessons share
     sharing       parameters shared or not; what permuted pixels do
-    shifts        invariance, aliasing, sizes of pooling windows
+    shifts        invariance, aliasing, spectra of kernels, sizes of pooling windows
     geometry      dilation and receptive fields, padding and borders
     training      rectifiers and tanh, maximum and average, numbers of maps
     film          the neocognitron organising itself
@@ -17,7 +17,7 @@ from striate.lessons.film import organisation
 from striate.lessons.geometry import dilation, padding
 from striate.lessons.lesson import Lesson
 from striate.lessons.sharing import permutation, sharing
-from striate.lessons.shifts import aliasing, invariance, pooling
+from striate.lessons.shifts import aliasing, invariance, pooling, spectrum
 from striate.lessons.training import capacity, maximum, rectifier
 
 __all__ = ["LESSONS", "Lesson", "teach"]
@@ -26,6 +26,7 @@ LESSONS: dict[str, Callable[[int], Lesson]] = {
     "sharing": sharing,
     "invariance": invariance,
     "aliasing": aliasing,
+    "spectrum": spectrum,
     "rectifier": rectifier,
     "dilation": dilation,
     "padding": padding,

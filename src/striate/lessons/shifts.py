@@ -1,14 +1,15 @@
-"""What a shift does: invariance near and far, aliasing and its repair, sizes of windows."""
+"""What a shift does: invariance near and far, aliasing, its repair, sizes of windows."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from striate.analysis import folding
 from striate.analysis.draw import chart, standalone
-from striate.layers import GlobalPool, MaxBlurPool, max_pool
+from striate.layers import BlurPool, GlobalPool, MaxBlurPool, max_pool
 from striate.lessons.lesson import SIDE, Lesson, accuracy, digits, taught
 
-__all__ = ["aliasing", "invariance", "pooling"]
+__all__ = ["aliasing", "invariance", "pooling", "spectrum"]
 
 REACH = 6
 
@@ -120,3 +121,42 @@ def pooling(seed: int) -> Lesson:
         "taken, the less the logits change with a shift; what that costs in accuracy stands beside."
     )
     return Lesson("Sizes of pooling windows", text, numbers, picture)
+
+
+def spectrum(seed: int) -> Lesson:
+    """Teach kernels in front of strides, and read whether they learnt to filter.
+
+    Article: networks could learn filters against aliasing, and in general do not (A167).
+    """
+    data = digits(1000, seed)
+    torch.manual_seed(seed)
+    layers: list[nn.Module] = []
+    for channels, maps in ((1, 16), (16, 32)):
+        layers += [nn.Conv2d(channels, maps, 5, 2, 2), nn.ReLU()]
+    net = nn.Sequential(*layers, nn.Flatten(), nn.Linear(32 * (SIDE // 4) ** 2, 10))
+    before = folding(net, data.x_test)
+    taught(net, data.x, data.y, 15, seed)
+    after = folding(net, data.x_test)
+    soft = folding(nn.Sequential(BlurPool(5)), data.x_test)[0]
+    shares = {
+        "kernels as they start": [one.kernel or 0.0 for one in before],
+        "kernels learnt": [one.kernel or 0.0 for one in after],
+        "what the stride folds": [one.signal for one in after],
+        "behind a blur of 5 taps": [soft.signal for _ in after],
+    }
+    lines = {
+        name: [(float(k + 1), 100 * share) for k, share in enumerate(values)]
+        for name, values in shares.items()
+    }
+    numbers: dict[str, object] = {
+        f"{name}, %": [round(value, 1) for _, value in line] for name, line in lines.items()
+    }
+    numbers["white noise, %"] = 100 * before[0].white
+    numbers["test accuracy, %"] = round(100 * accuracy(net, data.x_test, data.y_test), 1)
+    picture = standalone(chart("Energy above the new Nyquist frequency (%)", "layer", lines))
+    text = (
+        "A stride of two folds what varies faster than half a wave in two samples. Kernels that "
+        "filtered it away would have hardly any energy there, as a blur has. After training most "
+        "of theirs is still there, as when they were random: nothing in the loss asks otherwise."
+    )
+    return Lesson("Do kernels learn to filter before a stride?", text, numbers, picture)

@@ -1,0 +1,77 @@
+"""A166, A167: what a stride folds, against sums by hand."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from striate.analysis import folding
+from striate.analysis.aliasing import above_nyquist
+from striate.layers import BlurPool, Convolution, LpPool, MaxBlurPool
+
+
+@given(size=st.sampled_from([8, 12, 24]), stride=st.integers(2, 4), period=st.integers(1, 12))
+def test_a_wave_folds_exactly_where_it_is_too_fast(size, stride, period):
+    frequency = min(period, size // 2) / size
+    wave = torch.cos(2 * torch.pi * frequency * torch.arange(size))
+    wanted = 0.0 if frequency < 0.5 / stride else 1.0
+    wanted = 0.5 if abs(frequency - 0.5 / stride) < 1e-9 else wanted
+    assert above_nyquist(wave, [stride]) == pytest.approx(wanted, abs=1e-9)
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_white_noise_folds_all_but_one_in_the_product_of_strides(axes):
+    noise = torch.randn(2000, *[16] * axes, generator=torch.Generator().manual_seed(0))
+    assert above_nyquist(noise, [2] * axes) == pytest.approx(1 - 0.5**axes, abs=0.02)
+    assert above_nyquist(noise, [1] * axes) == 0
+
+
+def test_a_blur_lets_less_through_than_a_single_sample():
+    single, blurred = torch.zeros(5, 5), torch.outer(*[torch.tensor([1.0, 4, 6, 4, 1])] * 2)
+    single[2, 2] = 1
+    assert above_nyquist(single, [2, 2], [64, 64]) == pytest.approx(0.75, abs=0.01)
+    assert above_nyquist(blurred, [2, 2], [64, 64]) < 0.05
+
+
+def test_nothing_folds_nothing():
+    assert above_nyquist(torch.zeros(3, 8), [2]) == 0
+
+
+def test_every_layer_with_a_stride_is_named_with_what_it_samples():
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        Convolution(2, 1, 4, 3, stride=2, padding="same"), nn.ReLU(), nn.MaxPool2d(2), LpPool(2, 2),
+        nn.Conv2d(4, 4, 1),
+    )  # fmt: skip
+    before = net.training
+    found = folding(net, torch.randn(8, 1, 32, 32))
+    assert [(one.name, one.stride) for one in found] == [
+        ("0", (2, 2)),
+        ("2", (2, 2)),
+        ("3", (2, 2)),
+    ]
+    assert [one.kernel is None for one in found] == [False, True, True]
+    assert found[0].kernel == pytest.approx(0.75, abs=0.2)  # it has learnt nothing yet
+    assert all(0 < one.signal < 1 and one.white == 0.75 for one in found)
+    assert net.training == before
+    assert net[0].stride != 1  # the layer itself is as it was
+
+
+def test_blurred_maxima_fold_less_than_plain_ones():
+    x = torch.randn(16, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    plain, soft = (folding(nn.Sequential(p), x)[0] for p in (nn.MaxPool2d(2), MaxBlurPool(2)))
+    assert soft.signal < plain.signal / 3
+    assert folding(nn.Sequential(BlurPool(5)), x)[0].signal < 0.1
+
+
+def test_different_strides_along_different_axes():
+    layer = nn.Conv2d(1, 2, (1, 3), stride=(1, 2))
+    found = folding(nn.Sequential(layer), torch.randn(2, 1, 8, 8))[0]
+    assert found.stride == (1, 2)
+    assert found.white == 0.5
+
+
+def test_nothing_is_said_of_what_keeps_every_position():
+    net = nn.Sequential(nn.Conv1d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(12, 2))
+    assert folding(net, torch.randn(2, 1, 8)) == []
