@@ -38,6 +38,8 @@ GROWN = f"--epochs 4 {PLAIN}"
 ALL = "--validation 0"  # a set so small is needed whole
 NOTES = "## Notes"  # written by hand, from here on
 HAND = "affine=12,elastic=30,translate=1"
+# Chosen on the last 10,000 training digits. bfloat16 wants its instructions; auto does without.
+COLUMN = "--epochs 14 --lr 0.02 --augment affine=10,translate=1 --precision bfloat16"
 
 
 @dataclass(frozen=True)
@@ -106,8 +108,8 @@ CLAIMS = (
         f"--epochs 20 --augment {HAND} --set model.units=1000-500", 0.988, "99.56 %", "C-63",
         "ciresan_mlp",
     ),
-    claim("ciresan_mnist", "mnist-29.npz", f"--epochs 10 --augment {HAND}", 0, "99.6 %", "C-64"),
-    claim("committee", "mnist-29.npz", f"--epochs 10 --augment {HAND}", 0.991, "99.77 %", "C-64"),
+    claim("ciresan_mnist", "mnist-29.npz", COLUMN, 0, "99.6 %", "C-64"),
+    claim("committee", "mnist-29.npz", COLUMN, 0.991, "99.77 %", "C-64"),
     claim("resnet20", "cifar10", "--epochs 20", 0.88, "91.25 %", "C-67"),
     claim(
         "capsnet reduced", "mnist", "--epochs 5 --set model.maps=64 --set model.types=8", 0.988,
@@ -222,18 +224,19 @@ def _reached(rows: Sequence[Row]) -> dict[str, list[dict[str, Any]]]:
 
 def checked(experiments: Sequence[dict[str, Any]]) -> str:
     """Return the Markdown table of the experiments that are more than one training."""
-    from experiments import CHECKS
+    from experiments import EXPERIMENTS
 
     lines = [
         "| experiment | number | n | mean (least-most) | wanted | paper | check | verdict |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for one in experiments:
-        for check in CHECKS[one["experiment"]]:
+        for check in EXPERIMENTS[one["experiment"]].checks:
             got = [run[check.number] for run in one["runs"]]
             spread = f"{fmean(got):.3f} ({min(got):.3f}-{max(got):.3f})"
-            verdict = "reached" if fmean(got) >= check.floor else "**missed**"
-            cells = [one["experiment"], check.number, str(len(got)), spread, f"{check.floor:g}"]
+            verdict = "reached" if check.holds(fmean(got)) else "**missed**"
+            wanted = f"{'<=' if check.most else '>='} {check.bound:g}"
+            cells = [one["experiment"], check.number, str(len(got)), spread, wanted]
             lines.append("| " + " | ".join([*cells, check.paper, check.check, verdict]) + " |")
     return "\n".join(lines)
 

@@ -1,0 +1,167 @@
+"""Experiments with the systems before 2000, and with CHAOS: fixed cells, growth, templates."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from learning import DIGITS, Check, Experiment, changed, learn, pictures, right
+from striate.layers import ComplexCells, SimpleCells
+from striate.models import build
+from striate.models.emg import firings
+from striate.spec import Spec
+
+__all__ = ["EXPERIMENTS"]
+
+
+def cortex(seed: int, quick: bool) -> dict[str, float]:
+    """Read digits off fixed simple and complex cells by one layer of units: nothing else learns."""
+    x, y, x_test, y_test = pictures("mnist", 200 if quick else 20_000, 200 if quick else 10_000)
+    cells = nn.Sequential(SimpleCells(8, (4.0, 8.0)), ComplexCells(), nn.AvgPool2d(4), nn.Flatten())
+    with torch.no_grad():
+        seen, seen_test = (torch.cat([cells(p) for p in part.split(500)]) for part in (x, x_test))
+    torch.manual_seed(seed)
+    net = nn.Linear(seen.shape[1], 10)
+    learn(net, seen / seen.std(), y, 1 if quick else 20, seed)
+    return {"accuracy": right(net, seen_test / seen.std(), y_test)}
+
+
+def jitter(seed: int, quick: bool) -> dict[str, float]:
+    """Move digits by up to 2 pixels: a cresceptron that keeps maxima, and one that averages."""
+    x, y, x_test, y_test = pictures("mnist", 2000, 100 if quick else 2000)
+    draw = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(y), generator=draw)
+    few = torch.cat([order[y[order] == k][: 2 if quick else 20] for k in range(10)])
+    steps = torch.randint(-2, 3, (len(y_test), 2), generator=draw).tolist()
+    jittered = torch.stack(
+        [one.roll(step, (1, 2)) for one, step in zip(x_test, steps, strict=True)]
+    )
+    spec, found = Spec(channels=1, size=(28, 28), classes=DIGITS), {}
+    for pool in ("max", "average"):
+        net = build("cresceptron", spec, pool=pool).eval()
+        with torch.no_grad():
+            net.learn(2 * x[few] - 1, y[few], 0.0)
+            found[f"{pool}, still"] = right(net, 2 * x_test - 1, y_test)
+            found[f"{pool}, moved"] = right(net, 2 * jittered - 1, y_test)
+    return {**found, "points gained": 100 * (found["max, moved"] - found["average, moved"])}
+
+
+def templates(seed: int, quick: bool) -> dict[str, float]:
+    """Teach 1,000 digits of USPS to kernels made by hand, and all of them beside learnt ones."""
+    x, y, x_test, y_test = pictures("usps", 7291, 200 if quick else 2007)
+    x, x_test = 2 * x - 1, 2 * x_test - 1
+    spec, found = Spec(channels=1, size=(16, 16), classes=DIGITS), {}
+    order = torch.randperm(len(y), generator=torch.Generator().manual_seed(seed))
+    for count in (1000, len(y)):
+        own = order[:count]
+        for name in ("denker1989", "lecun1989"):
+            torch.manual_seed(seed)
+            net = build(name, spec)
+            change = changed(x[own], "affine=10,translate=1", seed)
+            learn(net, x[own], y[own], 1 if quick else 30, seed, change=change)
+            found[f"{name}, {count}"] = right(net, x_test, y_test)
+    learnt = found[f"lecun1989, {len(y)}"] - found[f"denker1989, {len(y)}"]
+    return {**found, "learnt kernels gain, points": 100 * learnt}
+
+
+def distortions(seed: int, quick: bool) -> dict[str, float]:
+    """Teach LeNet-5 10,000 digits as they are, and moved, turned and bent anew in every epoch."""
+    x, y, x_test, y_test = pictures("mnist", 200 if quick else 10_000, 200 if quick else 10_000)
+    x, x_test = (F.pad(part, [2] * 4) / 0.31 - 0.42 for part in (x, x_test))
+    spec, found = Spec(channels=1, size=(32, 32), classes=DIGITS), {}
+    for name, words in (("plain", ""), ("distorted", "affine=10,elastic=20,translate=1")):
+        torch.manual_seed(seed)
+        net = build("lenet5", spec)
+        change = changed(x, words, seed) if words else None
+        learn(net, x, y, 1 if quick else 20, seed, change=change)
+        found[f"accuracy {name}"] = right(net, x_test, y_test)
+    gain = found["accuracy distorted"] - found["accuracy plain"]
+    return {**found, "points gained": 100 * gain}
+
+
+def trains(shapes: Tensor, count: int, draw: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Return signals of units that fire every 80 samples or so, at 20 dB; the clean ones; when."""
+    length = 2000
+    fired = torch.zeros(count, len(shapes), length)
+    for train in fired.flatten(0, 1):
+        gaps = 80 + torch.randint(-25, 26, (length // 55,), generator=draw)
+        time = gaps.cumsum(0) - int(torch.randint(20, 80, (1,), generator=draw))
+        train[time[(time >= 0) & (time < length - 40)]] = 1
+    clean = F.conv_transpose1d(fired, shapes[:, None])[..., :length]
+    noise = torch.randn(clean.shape, generator=draw) * clean.std((1, 2), keepdim=True) / 10
+    return clean + noise, clean, fired
+
+
+def deconvolution(seed: int, quick: bool) -> dict[str, float]:
+    """Tell from an electromyogram at 20 dB which of four motor units fired when, within 1 ms."""
+    draw = torch.Generator().manual_seed(seed)
+    time = torch.arange(24) - 12.0
+    width = 1.5 + 0.9 * torch.arange(4) + 0.2 * torch.rand(4, generator=draw)
+    ratio = time / width[:, None]
+    waves = torch.where(torch.arange(4)[:, None] % 2 == 1, 1 - ratio**2, -ratio)
+    waves = waves * torch.exp(-(ratio**2) / 2)
+    waves = waves / waves.norm(dim=1, keepdim=True)
+    signal, clean, fired = trains(waves, 2 if quick else 20, draw)
+    net = build("emg1988", Spec(channels=1, size=(2000,), classes=()), taps=24, steps=100)
+    net.set_templates(waves)
+    with torch.no_grad():
+        y = net(signal)
+        error = float((net.mixed(y) - clean).norm() / clean.norm())
+    heard, reach = firings(y).float(), 5  # 1 ms at 5 kHz
+    near = [F.max_pool1d(one, 2 * reach + 1, 1, reach) for one in (fired, heard)]
+    precision, recall = (
+        float((heard * near[0]).sum() / heard.sum()),
+        float((fired * near[1]).sum() / fired.sum()),
+    )
+    f1 = 2 * precision * recall / (precision + recall)
+    return {"F1": f1, "reconstruction error": error}
+
+
+def workers(seed: int, quick: bool) -> dict[str, float]:
+    """Train the small net of CHAOS by one worker and by four that share its weights."""
+    x, y, x_test, y_test = pictures("mnist", 200 if quick else 10_000, 200 if quick else 10_000)
+    found = {}
+    with TemporaryDirectory(prefix="workers-") as folder:
+        parts = {"x_train": x, "x_test": x_test}
+        arrays = {k: (F.pad(v, (0, 1, 0, 1)) * 255).byte().numpy() for k, v in parts.items()}
+        data = Path(folder, "mnist.npz")
+        np.savez(data, **arrays, y_train=y.numpy(), y_test=y_test.numpy())
+        for name, count in (("one", 1), ("four", 4), ("four, no control", 4)):
+            how = "free" if "no" in name.split() else "layers"
+            words = f"--model chaos_small --epochs {0.1 if quick else 5} --batch 1 --augment none"
+            words += f" --validation 0 --optimizer sgd --momentum 0 --ema 0 --seed {seed} --json"
+            words += f" --processes {count} --publication {how} --threads 1 --schedule constant"
+            command = [sys.executable, "-m", "striate", "train", str(data), *words.split()]
+            out = ["--out", str(Path(folder, name))]
+            done = subprocess.run([*command, *out], capture_output=True, text=True, check=True)
+            scores = json.loads(done.stdout)["scores"]
+            found[name] = scores["test"]["accuracy"]["value"]
+    return {**found, "points apart": 100 * abs(found["four"] - found["one"])}
+
+
+EXPERIMENTS = {
+    "cortex": Experiment(cortex, (Check("accuracy", 0.95, "-", "B1"),)),
+    "jitter": Experiment(jitter, (Check("points gained", 3, "-", "B3"),)),
+    "templates": Experiment(
+        templates,
+        (
+            Check("denker1989, 1000", 0.85, "-", "B6"),
+            Check("learnt kernels gain, points", 0, "-", "B6"),
+        ),
+    ),
+    "distortions": Experiment(
+        distortions,
+        (Check("accuracy plain", 0.975, "-", "B8"), Check("points gained", 0, "0.15", "B8")),
+    ),
+    "deconvolution": Experiment(
+        deconvolution,
+        (Check("F1", 0.9, "-", "C-55"), Check("reconstruction error", 0.2, "-", "B10", most=True)),
+    ),
+    "workers": Experiment(workers, (Check("points apart", 0.3, "comparable", "C-74", most=True),)),
+}

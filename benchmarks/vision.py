@@ -1,0 +1,148 @@
+"""Experiments with pairs of networks that differ in one thing, on pictures."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from learning import DIGITS, Check, Experiment, answers, changed, learn, pictures, right
+from striate.layers import MaxBlurPool, batch_norm, conv, max_pool
+from striate.models import build
+from striate.spec import Spec
+
+__all__ = ["EXPERIMENTS"]
+
+
+def transformer(seed: int, quick: bool) -> dict[str, float]:
+    """Turn digits by up to 90 degrees: a spatial transformer before a fully connected net."""
+    x, y, x_test, y_test = pictures("mnist", 200 if quick else 12_000, 200 if quick else 4000)
+    draw = torch.Generator().manual_seed(seed)
+
+    def turned(x: Tensor) -> Tensor:
+        angle = (torch.rand(len(x), generator=draw) - 0.5) * np.pi
+        turn = torch.stack(
+            [angle.cos(), -angle.sin(), 0 * angle, angle.sin(), angle.cos(), 0 * angle]
+        )
+        grid = F.affine_grid(turn.T.reshape(-1, 2, 3), list(x.shape), align_corners=False)
+        return F.grid_sample(x, grid, align_corners=False)
+
+    x, x_test = turned(x), turned(x_test)
+    spec, error = Spec(channels=1, size=(28, 28), classes=DIGITS), {}
+    for name, transform in (("with", True), ("without", False)):
+        torch.manual_seed(seed)
+        net = build("spatial_transformer", spec, body="mlp", transform=transform)
+        learn(net, x, y, 1 if quick else 20, seed, lr=2e-3)
+        error[name] = 1 - right(net, x_test, y_test)
+    return {
+        **{f"error {k}": v for k, v in error.items()},
+        "gain": 1 - error["with"] / error["without"],
+    }
+
+
+def blur(seed: int, quick: bool) -> dict[str, float]:
+    """Train two equal nets on CIFAR-10, max pooling plain and blurred; do shifts change answers?"""
+    x, y, x_test, y_test = pictures("cifar10", 200 if quick else 10_000, 200 if quick else 2000)
+    x, x_test = (x - 0.47) / 0.25, (x_test - 0.47) / 0.25
+    draw = torch.Generator().manual_seed(seed)
+    steps = torch.randint(-4, 5, (8, 2), generator=draw).tolist()
+    found: dict[str, float] = {}
+    for name in ("plain", "blurred"):
+        torch.manual_seed(seed)
+        layers: list[nn.Module] = []
+        channels = 3
+        for width in (32, 64, 128):
+            layers += [conv(2, channels, width, 3, pad=1), batch_norm(2, width), nn.ReLU()]
+            layers += [max_pool(2, 2) if name == "plain" else MaxBlurPool(2)]
+            channels = width
+        net = nn.Sequential(*layers, nn.Flatten(), nn.Linear(128 * 16, 10))
+
+        learn(net, x, y, 1 if quick else 12, seed, change=changed(x, "flip,crop=2", seed))
+        still = answers(net, x_test)
+        same = [(answers(net, x_test.roll(step, (2, 3))) == still).float().mean() for step in steps]
+        found[f"consistency {name}"] = float(torch.stack(same).mean())
+        found[f"accuracy {name}"] = right(net, x_test, y_test)
+    found["consistency gain, points"] = 100 * (
+        found["consistency blurred"] - found["consistency plain"]
+    )
+    found["accuracy gain, points"] = 100 * (found["accuracy blurred"] - found["accuracy plain"])
+    return found
+
+
+def permuted(seed: int, quick: bool) -> dict[str, float]:
+    """Permute the pixels of MNIST alike: what a convolutional and a full net lose."""
+    x, y, x_test, y_test = pictures("mnist", 200 if quick else 20_000, 200 if quick else 10_000)
+    order = torch.randperm(784, generator=torch.Generator().manual_seed(seed))
+    spec, found = Spec(channels=1, size=(28, 28), classes=DIGITS), {}
+    builders: dict[str, Callable[[], nn.Module]] = {
+        "convolutional": lambda: build("lenet5", spec),
+        "full": lambda: build("spatial_transformer", spec, body="mlp", transform=False),
+    }
+    for name, builder in builders.items():
+        for how in ("plain", "permuted"):
+            shown = [
+                part if how == "plain" else part.flatten(1)[:, order].view_as(part)
+                for part in (x, x_test)
+            ]
+            torch.manual_seed(seed)
+            net = builder()
+            learn(net, shown[0], y, 1 if quick else 10, seed, lr=2e-3)
+            found[f"{name} {how}"] = right(net, shown[1], y_test)
+    loss = {name: 100 * (found[f"{name} plain"] - found[f"{name} permuted"]) for name in builders}
+    kept = float(abs(loss["full"]) <= 0.5)
+    return {**found, "convolutional loses, points": loss["convolutional"], "full keeps": kept}
+
+
+def rectifier(seed: int, quick: bool) -> dict[str, float]:
+    """Count epochs to 25 % training error of a four-layer CIFAR-10 net, ReLU and tanh."""
+    x, y, _, _ = pictures("cifar10", 200 if quick else 10_000, 10)
+    x = (x - 0.47) / 0.25
+    epochs: dict[str, float] = {}
+    for name, unit in (("ReLU", nn.ReLU), ("tanh", nn.Tanh)):
+        best = float("inf")
+        for rate in (0.003, 0.01, 0.03):  # each unit at the rate that suits it, as in the paper
+            torch.manual_seed(seed)
+            net = nn.Sequential(
+                nn.Conv2d(3, 32, 5, padding=2), unit(), nn.MaxPool2d(3, 2),
+                nn.Conv2d(32, 32, 5, padding=2), unit(), nn.AvgPool2d(3, 2),
+                nn.Conv2d(32, 64, 5, padding=2), unit(), nn.AvgPool2d(3, 2),
+                nn.Flatten(), nn.Linear(64 * 9, 10),
+            )  # fmt: skip
+            best = min(best, _epochs_to(net, x, y, rate, seed, 2 if quick else 60))
+        epochs[name] = best
+    return {**epochs, "ratio": epochs["tanh"] / epochs["ReLU"]}
+
+
+def _epochs_to(net: nn.Module, x: Tensor, y: Tensor, rate: float, seed: int, most: int) -> float:
+    draw = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.SGD(net.parameters(), rate, momentum=0.9)
+    for epoch in range(1, most + 1):
+        for rows in torch.randperm(len(x), generator=draw).split(100):
+            loss = F.cross_entropy(net(x[rows]), y[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        if right(net, x, y) >= 0.75:
+            return float(epoch)
+    return float(most)
+
+
+EXPERIMENTS = {
+    "transformer": Experiment(transformer, (Check("gain", 0.25, "2.1 to 1.2 %", "C-70"),)),
+    "blur": Experiment(
+        blur,
+        (
+            Check("consistency gain, points", 1.0, "3.25", "C-71"),
+            Check("accuracy gain, points", -0.5, "1.93", "C-71"),
+        ),
+    ),
+    "permuted": Experiment(
+        permuted,
+        (
+            Check("convolutional loses, points", 0.3, "-", "C-76"),
+            Check("full keeps", 1, "-", "C-76"),
+        ),
+    ),
+    "rectifier": Experiment(rectifier, (Check("ratio", 2.0, "6", "C-68"),)),
+}
