@@ -65,7 +65,7 @@ def test_pictures_are_refused_by_a_network_of_floats_beyond_white(photos, tmp_pa
     train("floats", material, recipe, tmp_path / "run")
     assert "value-range: floats from" in capsys.readouterr().err
     assert evaluate(tmp_path / "run", tmp_path / "floats")["n"] == 60
-    with pytest.raises(DataError, match=r"no shares of white.*holds uint8.*give floats"):
+    with pytest.raises(DataError, match=r"no shares of white.*and uint8 samples are.*give floats"):
         evaluate(tmp_path / "run", photos)
     files = [photos / "down" / "00.png", tmp_path / "floats" / "down" / "00.tif"]
     png, tif = load(tmp_path / "run").predict(files)

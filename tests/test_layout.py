@@ -34,9 +34,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "summary": {"recipe", "data", "layers", "train", "analysis", "files"},
     "session": {"recipe", "data", "train", "analysis"},
     "golden": {"data", "files"},
+    "folder": {"errors", "train"},
     "run": {
         *("errors", "spec", "recipe", "models", "data", "bundle", "train", "analysis"),
-        *("summary", "session", "golden", "files", "device"),
+        *("summary", "session", "golden", "folder", "files", "device"),
     },
     "assess": {"errors", "spec", "data", "bundle", "train", "analysis", "summary", "device"},
     "bench": {"errors", "spec", "recipe", "models", "data", "train", "device"},
@@ -49,7 +50,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "cli": {
         *("errors", "spec", "recipe", "models", "data", "bundle", "train", "analysis", "deploy"),
-        *("options", "catalogue", "show", "run", "assess", "bench", "files"),
+        *("options", "catalogue", "show", "folder", "run", "assess", "bench", "files"),
     },
     "__main__": {"errors", "cli"},
     "__init__": set(),  # imports its parts by name, when they are first used

@@ -8,7 +8,7 @@ from striate import bundle
 from striate.data.material import gather
 from striate.errors import DataError, RecipeError
 from striate.recipe import Recipe
-from striate.run import new_folder, train
+from striate.run import train
 from striate.train.resume import newest
 
 SHORT = Recipe(epochs=8, checkpoint=1000, model_options={"width": 8}, threads=1)
@@ -165,9 +165,3 @@ def test_a_folder_that_exists_is_never_overwritten(material, tmp_path):
 def test_going_on_with_no_run_is_refused(material, tmp_path):
     with pytest.raises(DataError, match="is no run to go on with"):
         train("photos", material, SHORT, tmp_path / "none", resume=True, quiet=True)
-
-
-def test_folders_are_counted_up(tmp_path):
-    assert new_folder("a/photos/", "fastnet", tmp_path).name == "photos-fastnet-1"
-    (tmp_path / "photos-fastnet-1").mkdir()
-    assert new_folder("a/photos/", "fastnet", tmp_path).name == "photos-fastnet-2"

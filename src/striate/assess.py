@@ -79,14 +79,12 @@ def evaluate(
 
 
 def _refuse_other_units(data: str | Path, spec: Spec, cache: Cache) -> None:
-    """Refuse whole numbers, whose white is 1, where the network knows floats of another unit."""
-    found = [mode for mode in inventory(cache)["dtypes"] if mode != "float32"]
-    if found and spec.kind == "image" and not spec.fits_pictures:
-        raise DataError(
-            f"the network was trained on floats that are no shares of white (mean {spec.mean}); "
-            f"{data} holds {' and '.join(found)}, read as 0 (black) to 1 (white): give floats of "
-            "the same unit, or train on values divided by their white"
-        )
+    """Refuse pictures where the network knows floats that are none."""
+    for mode in inventory(cache)["dtypes"] if spec.kind == "image" else ():
+        try:
+            spec.check_unit(mode)
+        except ValueError as error:
+            raise DataError(f"{data}: {error}") from error
 
 
 def _trained_on(bundle: Path, hashes: np.ndarray) -> int:

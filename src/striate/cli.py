@@ -182,7 +182,8 @@ def _train(
     loading.start()  # seconds of work, torch above all, that the data need not wait for
     material = _gather(data, recipe, resume, loading)
     loading.join()
-    from striate.run import new_folder, train
+    from striate.folder import new_folder
+    from striate.run import train
 
     folder = resume or out or new_folder(data, recipe.model)
     result = train(data, material, recipe, folder, resume=bool(resume), quiet=as_json, born=born)

@@ -1,10 +1,5 @@
-"""One run, from prepared data to a saved bundle: what `striate train` and `evaluate` do.
+"""One run, from prepared data to a saved bundle: what `striate train` does."""
 
-run folder  recipe.toml  split.json  events.jsonl  metrics.csv  predictions.csv
-            report.html  plots/  state/  bundle/
-"""
-
-import errno
 import json
 import os
 import time
@@ -28,6 +23,7 @@ from striate.data.split import save_split
 from striate.device import pick_device
 from striate.errors import DataError, RecipeError
 from striate.files import replacing
+from striate.folder import free, how_to_go_on, open_folder, unwritten
 from striate.golden import golden_samples
 from striate.models import build, has_own_rule, initialise
 from striate.recipe import Recipe
@@ -41,26 +37,12 @@ from striate.train.log import Log, console
 from striate.train.loop import State, diverged, steps
 from striate.train.losses import loss_of
 from striate.train.machine import autocast_type, check_workers, give_back_memory, set_threads
-from striate.train.resume import newest, restore, telling_what_is_kept, whole_or_none
+from striate.train.resume import restore, telling_what_is_kept, whole_or_none
 
-__all__ = ["check_recipe", "new_folder", "train"]
+__all__ = ["check_recipe", "train"]
 
 TRIAL = 32  # width of the network that is timed to choose one
 SAID = ("not-held-out", "value-range", "note", "skipped")  # warnings said in full
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-def new_folder(data: str, model: str, root: Path = Path("runs")) -> Path:
-    """Return the first free `runs/<data>-<model>-<n>`."""
-    return _free(root / f"{Path(data).name.split('.')[0] or 'data'}-{model}")
-
-
-def _free(stem: Path) -> Path:
-    """Return the first `<stem>-<n>` that does not exist."""
-    number = 1
-    while (path := stem.with_name(f"{stem.name}-{number}")).exists():
-        number += 1
-    return path
 
 
 def check_recipe(recipe: Recipe, spec: Spec | None = None) -> None:
@@ -132,7 +114,7 @@ def train(
         recipe, material.spec, material.cache.x, material.samples.labels, material.split.train
     )
     check_recipe(recipe, material.spec)
-    _open_folder(folder, resume)
+    open_folder(folder, resume)
     try:
         with Log(folder, facts.get("history"), quiet) as log:
             threads = set_threads(recipe.threads or facts.get("threads", 0))
@@ -147,9 +129,9 @@ def train(
             trained = _learn(run, resume=stored is not None)
             return _finish(run, data, trained)
     except (OSError, SafetensorError) as error:
-        raise DataError(_unwritten(folder, error)) from error
+        raise DataError(unwritten(folder, error)) from error
     except KeyboardInterrupt:
-        console().print(f"stopped; {_how_to_go_on(folder)}", markup=False)
+        console().print(f"stopped; {how_to_go_on(folder)}", markup=False)
         raise
 
 
@@ -164,43 +146,6 @@ def _describe(run: Session, data: str, resume: bool) -> None:
             file.write(json.dumps(about, indent=1))
     with replacing(run.folder / "recipe.toml") as file:
         file.write(run.recipe.toml())  # a run that goes on may be longer
-
-
-def _unwritten(folder: Path, error: OSError | SafetensorError) -> str:
-    """Say what could not be written, and what to do."""
-    number = getattr(error, "errno", None)
-    full = any(n == number or f"(os error {n})" in str(error) for n in FULL)
-    todo = "make room" if full else "see that it can be read and written"
-    place, why = getattr(error, "filename", None), getattr(error, "strerror", None)
-    return (
-        f"the run in {folder} stopped at {place or folder}: {why or error}; "
-        f"{todo}; {_how_to_go_on(folder)}"
-    )
-
-
-def _how_to_go_on(folder: Path) -> str:
-    found = newest(folder / "state")
-    if found is None or not (folder / "recipe.toml").is_file():
-        return f"nothing was learnt yet: start anew, {folder} may be removed"
-    return f"update {found[1]['index']} is kept: go on with\n  striate train --resume {folder}"
-
-
-def _open_folder(folder: Path, resume: bool) -> None:
-    if folder.exists() != resume:
-        raise DataError(
-            f"{folder} {'is no run to go on with' if resume else 'exists already'}; name "
-            f"{'the folder of a run' if resume else 'another with --out, or go on with --resume'}"
-        )
-    try:
-        folder.mkdir(parents=True, exist_ok=resume)
-        with open(folder / "events.jsonl", "ab+") as file:
-            file.seek(0)
-            file.truncate(file.read().rfind(b"\n") + 1)  # a row that a kill has cut off
-    except OSError as error:
-        raise DataError(
-            f"the run folder {folder} cannot be written: {error.strerror}; "
-            + ("give the right to write there" if resume else "name another with --out")
-        ) from error
 
 
 def _say_start(run: Session, data: str) -> None:
@@ -233,6 +178,9 @@ def _build(run: Session, resumed: bool) -> None:
     run.model, run.autocast = _place(run, options)
     if recipe.processes > 1:
         run.recipe = hogwild.check(run.model, run.recipe)
+        run.log.say(
+            f"{recipe.processes} workers publish plain gradients: no momentum, no weight average"
+        )
     if not resumed:
         initialise(run.model, _sample(run, 2000))
     run.each = _time_answer(run)
@@ -316,7 +264,7 @@ def _finish(run: Session, data: str, state: State) -> dict[str, Any]:
         scores |= _test_time(run, temperature)
     place = run.folder / "bundle"
     if place.exists():  # of this run before it was made longer
-        place.rename(_free(run.folder / "bundle-before"))
+        place.rename(free(run.folder / "bundle-before"))
     bundle.save(
         place,
         run.model,

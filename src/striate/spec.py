@@ -111,6 +111,19 @@ class Spec(BaseModel):
         inside = all(-slack <= mean <= 1 + slack for mean in self.mean)
         return inside and all(std <= 0.5 + slack for std in self.std)
 
+    def check_unit(self, dtype: str) -> None:
+        """Refuse whole numbers, whose white is 1, where the network knows floats of another unit.
+
+        Raises:
+            ValueError: samples of `dtype` cannot have this mean or deviation.
+        """
+        if dtype != "float32" and not self.fits_pictures:
+            raise ValueError(
+                f"the network was trained on floats that are no shares of white (mean {self.mean}), "
+                f"and {dtype} samples are read as 0 (black) to 1 (white): give floats of the same "
+                "unit, or train on values divided by their white"
+            )
+
     @property
     def value_range(self) -> tuple[float, float]:
         """Raw values that mean black and white."""

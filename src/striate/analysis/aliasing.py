@@ -103,7 +103,8 @@ def _stride(module: nn.Module, inputs: Any) -> tuple[int, ...]:
 
 def _sampled(name: str, module: nn.Module, inputs: Any, stride: tuple[int, ...]) -> Sampled:
     everywhere = copy(module)
-    everywhere.stride = (1,) * len(stride) if isinstance(module.stride, tuple) else 1
+    once: Any = (1,) * len(stride) if isinstance(module.stride, tuple) else 1
+    everywhere.stride = once
     y = everywhere(*inputs)
     axes = tuple(range(2, y.dim()))
     weight = getattr(module, "weight", None)

@@ -38,12 +38,7 @@ def prepare(array: np.ndarray, spec: Spec) -> np.ndarray:
         raise ValueError(f"array must be one of {', '.join(DTYPES)}; got {array.dtype}")
     if array.ndim != 1 + spec.axes or array.size == 0:
         raise ValueError(f"array must be (C, *S) with {spec.axes} axes; got shape {array.shape}")
-    if array.dtype != np.float32 and not spec.fits_pictures:
-        raise ValueError(
-            f"the network was trained on floats that are no shares of white (mean {spec.mean}); "
-            f"{array.dtype} samples are read as 0 (black) to 1 (white) and cannot be such: give "
-            "floats of the same unit, or train on values divided by their white"
-        )
+    spec.check_unit(array.dtype.name)
     fewer = spec.channels < array.shape[0]  # the fewer channels are resized, the less work
     if fewer:
         array = _channels(array, spec.channels)

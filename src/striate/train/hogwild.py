@@ -32,7 +32,7 @@ LOOK = 0.05  # seconds between two looks of the parent at its workers
 
 
 def check(model: nn.Module, recipe: Recipe) -> Recipe:
-    """Return the recipe as workers follow it: plain gradients.
+    """Return the recipe as workers follow it: plain gradients, no momentum, no average.
 
     Raises:
         RecipeError: a field asks for what shared weights cannot have, or the network's batch

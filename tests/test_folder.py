@@ -1,0 +1,38 @@
+import errno
+
+import pytest
+
+from striate.errors import DataError
+from striate.folder import how_to_go_on, new_folder, open_folder, unwritten
+
+
+def test_folders_are_counted_up(tmp_path):
+    assert new_folder("a/photos/", "fastnet", tmp_path).name == "photos-fastnet-1"
+    (tmp_path / "photos-fastnet-1").mkdir()
+    assert new_folder("a/photos/", "fastnet", tmp_path).name == "photos-fastnet-2"
+
+
+def test_a_free_name_is_taken_and_opened_again_only_to_go_on(tmp_path):
+    folder = tmp_path / "runs" / "one"
+    open_folder(folder, resume=False)
+    with pytest.raises(DataError, match="exists already; name another with --out"):
+        open_folder(folder, resume=False)
+    (folder / "events.jsonl").write_bytes(b"one\ntwo\ncut o")
+    open_folder(folder, resume=True)
+    assert (folder / "events.jsonl").read_bytes() == b"one\ntwo\n"
+    with pytest.raises(DataError, match="is no run to go on with"):
+        open_folder(tmp_path / "none", resume=True)
+
+
+def test_a_folder_inside_a_file_is_said(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match=r"cannot be written: .*name another with --out"):
+        open_folder(tmp_path / "file" / "run", resume=False)
+
+
+def test_a_full_disk_asks_for_room_and_tells_that_nothing_is_kept(tmp_path):
+    text = unwritten(tmp_path, OSError(errno.ENOSPC, "No space left on device", "a/state"))
+    assert "stopped at a/state: No space left on device; make room" in text
+    assert how_to_go_on(tmp_path) in text
+    assert "nothing was learnt yet" in text
+    assert "see that it can be" in unwritten(tmp_path, OSError(errno.EACCES, "denied"))
