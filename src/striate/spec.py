@@ -119,7 +119,7 @@ class Spec(BaseModel):
         """
         if dtype != "float32" and not self.fits_pictures:
             raise ValueError(
-                f"the network was trained on floats that are no shares of white (mean {self.mean}), "
+                f"the network learnt floats that are no shares of white (mean {self.mean}), "
                 f"and {dtype} samples are read as 0 (black) to 1 (white): give floats of the same "
                 "unit, or train on values divided by their white"
             )
