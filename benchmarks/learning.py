@@ -99,7 +99,10 @@ def changed(x: Tensor, words: str, seed: int) -> Callable[[Tensor, int, Tensor],
     augment, here, whole = Augment.parse(words), torch.device("cpu"), x.numpy()
 
     def change(batch: Tensor, epoch: int, rows: Tensor) -> Tensor:
-        return augment.read(whole, Draw(seed, epoch, rows.numpy()), here)[0]
+        draw = Draw(seed, epoch, rows.numpy())
+        moved, outside = augment.read(whole, draw, here)
+        shown = moved if outside is None else moved.masked_fill(outside, float(whole.min()))
+        return augment.change(shown, draw)
 
     return change
 

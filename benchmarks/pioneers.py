@@ -42,13 +42,13 @@ def jitter(seed: int, quick: bool) -> dict[str, float]:
     jittered = torch.stack(
         [one.roll(step, (1, 2)) for one, step in zip(x_test, steps, strict=True)]
     )
-    spec, found = Spec(channels=1, size=(28, 28), classes=DIGITS), {}
+    spec, found = Spec(channels=1, size=(28, 28), dtype="float32", classes=DIGITS), {}
     for pool in ("max", "average"):
         net = build("cresceptron", spec, pool=pool).eval()
         with torch.no_grad():
-            net.learn(2 * x[few] - 1, y[few], 0.0)
-            found[f"{pool}, still"] = right(net, 2 * x_test - 1, y_test)
-            found[f"{pool}, moved"] = right(net, 2 * jittered - 1, y_test)
+            net.learn(x[few], y[few], 0.0)
+            found[f"{pool}, still"] = right(net, x_test, y_test)
+            found[f"{pool}, moved"] = right(net, jittered, y_test)
     return {**found, "points gained": 100 * (found["max, moved"] - found["average, moved"])}
 
 

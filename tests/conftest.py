@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory, monkeypatch):
@@ -51,3 +53,14 @@ def photos(tmp_path):
                 picture = picture.swapaxes(0, 1)[:20, :20]
             Image.fromarray(picture).save(tmp_path / "photos" / name / f"{i:02}.png")
     return tmp_path / "photos"
+
+
+@pytest.fixture
+def benchmarks(monkeypatch):
+    """The scripts import one another as they do when they are run."""
+    known = set(sys.modules)
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    yield
+    for name in set(sys.modules) - known:
+        if Path(getattr(sys.modules[name], "__file__", None) or "/").parent == BENCHMARKS:
+            del sys.modules[name]

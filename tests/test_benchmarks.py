@@ -1,15 +1,12 @@
 import gzip
 import json
 import pickle
-import re
-import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
-import sklearn.metrics
 import torch
 
 from striate.data.named import NAMES
@@ -17,17 +14,7 @@ from striate.models import MODELS
 
 HOME = Path(__file__).parents[1] / "benchmarks"
 CLAIMS = ("cifar10_94", "digits_98", "fashion_92", "folder_throughput", "mnist_99", "photos")
-
-
-@pytest.fixture(autouse=True)
-def scripts_can_be_imported(monkeypatch):
-    """The scripts import one another as they do when they are run."""
-    known = set(sys.modules)
-    monkeypatch.syspath_prepend(HOME)
-    yield
-    for name in set(sys.modules) - known:
-        if Path(getattr(sys.modules[name], "__file__", None) or "/").parent == HOME:
-            del sys.modules[name]
+pytestmark = pytest.mark.usefixtures("benchmarks")
 
 
 def script(name):
@@ -258,7 +245,6 @@ def test_one_cycle_rises_and_falls():
 
 
 def test_moved_windows_are_windows_of_the_padded_picture():
-    import torch
 
     x = torch.arange(2 * 3 * 4 * 4).view(2, 3, 4, 4)
     padded = torch.nn.functional.pad(x, (1,) * 4)
@@ -321,75 +307,3 @@ def test_the_table_of_the_canon_judges_by_the_mean(monkeypatch, tmp_path):
         in text
     )
     assert text.endswith("by hand\n")
-
-
-EXPERIMENTS = {
-    "maps": ("superresolution", "fillin", "canvas", "calcifications"),
-    "pioneers": ("cortex", "jitter", "templates", "distortions", "deconvolution", "workers"),
-    "speech": ("delays", "voices", "speakers"),
-    "vision": ("transformer", "blur", "permuted", "rectifier"),
-}
-
-
-def test_the_benchmarks_that_show_statements_of_the_article_exist():
-    known = {one.system for one in script("canon").CLAIMS} | set(script("experiments").EXPERIMENTS)
-    page = (HOME.parent / "docs" / "article.md").read_text(encoding="utf-8")
-    named = {
-        name
-        for shown in re.findall(r"\| benchmark ([^|(]+)", page)
-        for name in re.findall(r"`(\w+)`", shown)
-    }
-    assert named
-    assert named <= known
-
-
-def test_a_check_may_want_more_or_less():
-    check = script("learning").Check
-    assert check("number", 0.5, "-", "B1").holds(0.5)
-    assert not check("number", 0.5, "-", "B1").holds(0.4)
-    assert check("number", 0.5, "-", "B1", most=True).holds(0.4)
-    assert not check("number", 0.5, "-", "B1", most=True).holds(0.6)
-
-
-def test_shifted_sounds_repeat_their_ends():
-    x = torch.arange(6).view(1, 1, 6)
-    moved = script("speech").moved
-    assert moved(x, 2, 2).flatten().tolist() == [0, 0, 0, 1, 2, 3]
-    assert moved(x, -1, 2).flatten().tolist() == [1, 2, 3, 4, 5, 5]
-
-
-def test_the_area_under_the_curve_is_that_of_scikit_learn():
-    draw = torch.Generator().manual_seed(0)
-    score, ill = torch.randint(0, 9, (50,), generator=draw), torch.arange(50) % 3 == 0
-    wanted = sklearn.metrics.roc_auc_score(ill, score)
-    assert script("maps").az(score, ill) == pytest.approx(wanted)
-
-
-def test_a_third_peak_needs_three_peaks():
-    maps = torch.zeros(2, 1, 20, 20)
-    maps[:, 0, 2, 2] = maps[:, 0, 10, 10] = 1
-    maps[1, 0, 16, 4] = 1
-    assert script("maps").third_peak(maps).tolist() == [0, 1]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [name for names in EXPERIMENTS.values() for name in names])
-def test_experiments_give_the_numbers_that_their_checks_name(
-    name, shared_data, tmp_path, monkeypatch
-):
-    module = script("experiments")
-    if name in ("blur", "rectifier"):  # on CIFAR-10, which lies there packed
-        unpack = shared_data / "cifar-10-packed" / "unpack.py"
-        subprocess.run([sys.executable, str(unpack), str(tmp_path)], check=True)
-        monkeypatch.setenv("STRIATE_DATA", str(tmp_path))
-    else:
-        monkeypatch.setenv("STRIATE_DATA", str(shared_data))
-    experiment = module.EXPERIMENTS[name]
-    found = experiment.run(0, True)
-    assert experiment.checks
-    assert all(check.number in found for check in experiment.checks)
-
-
-def test_every_experiment_is_run_here():
-    tried = {name for names in EXPERIMENTS.values() for name in names}
-    assert tried == set(script("experiments").EXPERIMENTS)
