@@ -14,7 +14,7 @@ from typer.main import get_command
 
 from striate.cli import app, run
 from striate.data.audit import KINDS
-from striate.data.augment import INDEX, VALUE
+from striate.data.augment import INDEX, PLACE, VALUE
 from striate.data.material import gather
 from striate.lessons import LESSONS
 from striate.recipe import Recipe
@@ -254,7 +254,7 @@ def test_the_page_of_the_training_lists_optimizers_and_schedules():
 def test_the_page_of_the_training_lists_augmentations():
     rows = table("docs/training.md", "Augmentations")
     shown = {keys(row[0])[0]: float((row[1] or "0").split()[0]) for row in rows[2:]}
-    assert shown == {name: amount for name, (_, amount) in {**INDEX, **VALUE}.items()}
+    assert shown == {name: amount for name, (_, amount) in {**INDEX, **PLACE, **VALUE}.items()}
 
 
 def test_the_page_of_the_training_names_every_file_of_a_run(home):

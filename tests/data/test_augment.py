@@ -5,7 +5,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from striate.data import augment as augment_module
-from striate.data.augment import INDEX, VALUE, Augment, Draw, mixup
+from striate.data.augment import (
+    INDEX,
+    PLACE,
+    VALUE,
+    Augment,
+    Draw,
+    _regular,
+    affine,
+    elastic,
+    mixup,
+)
 from striate.errors import RecipeError
 
 
@@ -24,13 +34,13 @@ def pictures(axes=2, count=8, size=9):
 
 
 @pytest.mark.parametrize("axes", [1, 2, 3])
-@pytest.mark.parametrize("name", [*INDEX, *VALUE])
+@pytest.mark.parametrize("name", [*INDEX, *PLACE, *VALUE])
 def test_every_change_keeps_the_shape_for_any_axes(name, axes):
     x = pictures(axes)
     assert read(x, name).shape == x.shape
 
 
-@pytest.mark.parametrize("name", [*INDEX, *VALUE])
+@pytest.mark.parametrize("name", [*INDEX, *PLACE, *VALUE])
 def test_a_sample_is_changed_alike_in_any_batch(name):
     x = pictures()
     whole = read(x, name, epoch=3)
@@ -171,6 +181,31 @@ def test_elastic_of_the_paper_moves_by_one_or_two_pixels():
     place = np.stack(np.meshgrid(*[np.arange(29, dtype="f4")] * 2, indexing="ij"))
     moved = read(np.repeat(place[None], 64, 0), "elastic=34").numpy() - place
     assert moved[..., 8:-8, 8:-8].std() == pytest.approx(1.38, abs=0.15)
+
+
+def test_changes_of_place_follow_one_another_and_sample_once():
+    """A picture of its own places says where it was taken: the last change is asked first."""
+    count, size = 8, (29, 29)
+    still = _regular(count, size)
+    draw, again = (Draw(0, 0, np.arange(count)) for _ in range(2))
+    shown = Augment.parse("affine=15,elastic=34").change(still.movedim(-1, 1), draw)
+    places = affine(elastic(still, again, 34), again, 15)
+    inside = (places.abs() < 0.9).all(-1)
+    assert inside.any()
+    torch.testing.assert_close(shown.movedim(1, -1)[inside], places[inside], atol=1e-5, rtol=0)
+
+
+def test_two_changes_of_place_blur_no_more_than_one():
+    draw = torch.Generator().manual_seed(0)
+    x = torch.nn.functional.avg_pool2d(torch.randn(64, 1, 31, 31, generator=draw), 2, 1)
+
+    def fine(words):
+        y = Augment.parse(words).change(x, Draw(0, 0, np.arange(64)))
+        return float(y.diff(dim=3).square().mean() / x.diff(dim=3).square().mean())
+
+    assert fine("affine=10,elastic=10") > 0.97 * fine("affine=10")
+    apart = fine("affine=10,jitter=0,elastic=10")  # what stands between parts them
+    assert apart < 0.95 * fine("affine=10,elastic=10")
 
 
 def test_elastic_of_nothing_changes_nothing():

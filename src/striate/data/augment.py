@@ -1,14 +1,16 @@
 """Random changes of whole batches, for any number of axes.
 
-Two kinds, in two tables: INDEX changes say which stored value each position shows, and all of
-them together are one gather that also picks the samples; VALUE changes work on the normalised
-float batch. Every random number is a hash of (seed, epoch, sample, lane): a sample gets the same
-change whatever its batch, the order, the rank or the number of processes.
+Three kinds, in three tables: INDEX changes say which stored value each position shows, and all of
+them together are one gather that also picks the samples; PLACE changes say between which values a
+position looks, and neighbours among them are one interpolation; VALUE changes work on the
+normalised float batch. Every random number is a hash of (seed, epoch, sample, lane): a sample gets
+the same change whatever its batch, the order, the rank or the number of processes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import inf, pi
+from itertools import groupby
+from math import inf, pi, prod
 
 import numpy as np
 import torch
@@ -17,7 +19,7 @@ from torch import Tensor
 
 from striate.errors import RecipeError, suggest
 
-__all__ = ["INDEX", "VALUE", "Augment", "Draw", "mixup"]
+__all__ = ["INDEX", "PLACE", "VALUE", "Augment", "Draw", "mixup"]
 
 SMOOTH = 4 / 29  # of an elastic field: sigma, as a share of the side
 _WEYL, _ODD = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD1342543DE82EF95)
@@ -130,13 +132,13 @@ def cutout(x: Tensor, draw: Draw, amount: float) -> Tensor:
     return x.masked_fill(hole.to(x.device), 0.0)
 
 
-def affine(x: Tensor, draw: Draw, amount: float) -> Tensor:
-    """Turn by up to `amount` degrees, scale and shear in proportion; linear interpolation.
+def affine(places: Tensor, draw: Draw, amount: float) -> Tensor:
+    """Turn by up to `amount` degrees, scale and shear in proportion.
 
     Math: 15 degrees go with scales of 1/1.15 to 1.15 and shears of up to 0.15.
     """
     strength = amount / 100
-    axes, count = x.dim() - 2, len(x)
+    count, axes = len(places), places.shape[-1]
     matrix = torch.eye(axes).expand(count, axes, axes)
     for a in range(axes):
         for b in range(a + 1, axes):
@@ -147,7 +149,8 @@ def affine(x: Tensor, draw: Draw, amount: float) -> Tensor:
             turn[:, a, b] += draw.between(-strength, strength)[:, 0]
             matrix = matrix @ turn
     scale = torch.exp(draw.between(-1, 1, axes) * float(np.log1p(strength)))
-    return _resample(x, matrix * scale[:, :, None], torch.zeros(count, axes))
+    whole = (matrix * scale[:, :, None]).flip(1, 2).mT
+    return (places.flatten(1, -2) @ whole).view_as(places)
 
 
 def zoom(x: Tensor, draw: Draw, amount: float) -> Tensor:
@@ -193,48 +196,45 @@ def _pick(x: Tensor, axis: int, index: Tensor) -> Tensor:
     return flat.index_select(0, rows.flatten()).view(x.shape)
 
 
-def _resample(x: Tensor, matrix: Tensor, centre: Tensor) -> Tensor:
-    """Show x at matrix @ place + centre, places from -1 to 1, axes in the order of x."""
-    order = matrix.flip(1, 2)  # torch's grids name the last axis first
-    grid = torch.cat([order, centre.flip(1)[:, :, None]], 2).to(x)
-    if x.dim() > 3:
-        return _shown(x, F.affine_grid(grid, list(x.shape), align_corners=False))
-    wide = torch.eye(2).repeat(len(x), 1, 1).to(x)  # a series is an image of height 1
-    wide[:, 0, 0] = grid[:, 0, 0]
-    wide = torch.cat([wide, torch.zeros_like(wide[:, :, :1])], 2)
-    wide[:, 0, 2] = grid[:, 0, 1]
-    flat = x.unsqueeze(2)
-    return _shown(flat, F.affine_grid(wide, list(flat.shape), align_corners=False)).squeeze(2)
+def _regular(count: int, size: Sequence[int]) -> Tensor:
+    """Return the places of x itself, -1 to 1, the last axis first as torch has it.
+
+    Shape: -> (count, *S, axes)
+    """
+    lines = [(torch.arange(side) + 0.5) * 2 / side - 1 for side in size]
+    places = torch.meshgrid(*lines, indexing="ij")
+    return torch.stack(places[::-1], -1).expand(count, *size, len(size))
 
 
 def _shown(x: Tensor, places: Tensor) -> Tensor:
-    """Return x at `places`, -1 to 1, last axis first; beyond the border it is mirrored."""
-    return F.grid_sample(x, places, "bilinear", "reflection", align_corners=False)
+    """Return x at `places`, the last axis first; linear, and mirrored beyond the border.
+
+    Shape: (N, C, *S), (N, *T, axes) -> (N, C, *T)
+    """
+    grid = places.to(x)
+    if grid.shape[-1] > 1:
+        return F.grid_sample(x, grid, "bilinear", "reflection", align_corners=False)
+    wide = torch.cat([grid, torch.zeros_like(grid)], -1)[:, None]  # an image of height 1
+    flat = F.grid_sample(x.unsqueeze(2), wide, "bilinear", "reflection", align_corners=False)
+    return flat.squeeze(2)
 
 
-def elastic(x: Tensor, draw: Draw, amount: float) -> Tensor:
-    """Move every position by a smooth random field, as a hand trembles; linear interpolation.
+def elastic(places: Tensor, draw: Draw, amount: float) -> Tensor:
+    """Move every place by a smooth random field, as a hand trembles.
 
     Math: displacement = amount * Gaussian blur of uniform(-1, 1), sigma 4 in 29 samples; an
           amount of 34 moves places of 29 x 29 by 1.4 samples (standard deviation)
 
     Source: Simard, Steinkraus, Platt 2003, Best Practices for Convolutional Neural Networks.
     """
-    size = x.shape[2:]
+    count, *size, _ = places.shape
     fields = []
-    for _ in size:
-        field = draw.between(-1, 1, size.numel()).view(len(x), *size)
-        for axis, side in enumerate(size):
-            field = _blurred(field, 1 + axis, SMOOTH * side)
-        fields.append(field * amount)
-    still = torch.eye(len(size), len(size) + 1).repeat(len(x), 1, 1)
-    if len(size) == 1:  # a series is an image of height 1
-        place = (torch.arange(size[0]) + 0.5) * 2 / size[0] - 1 + fields[0] * 2 / size[0]
-        grid = torch.stack([place, torch.zeros_like(place)], 2)[:, None].to(x)
-        return _shown(x.unsqueeze(2), grid).squeeze(2)
-    grid = F.affine_grid(still, [len(x), 1, *size], align_corners=False)
-    moved = [field * 2 / side for field, side in zip(fields, size, strict=True)]
-    return _shown(x, (grid + torch.stack(moved[::-1], -1)).to(x))
+    for side in size:
+        field = draw.between(-1, 1, prod(size)).view(count, *size)
+        for axis, length in enumerate(size):
+            field = _blurred(field, 1 + axis, SMOOTH * length)
+        fields.append(field * (amount * 2 / side))
+    return places + _shown(torch.stack(fields[::-1], 1), places).movedim(1, -1)
 
 
 def _blurred(field: Tensor, axis: int, sigma: float) -> Tensor:
@@ -279,10 +279,12 @@ INDEX: dict[str, tuple[Callable[[Index, Draw, float], Index], float]] = {
     "crop": (crop, 4),
     "translate": (translate, 2),
 }
-VALUE: dict[str, tuple[Callable[[Tensor, Draw, float], Tensor], float]] = {
-    "zoom": (zoom, 0.35),
+PLACE: dict[str, tuple[Callable[[Tensor, Draw, float], Tensor], float]] = {
     "affine": (affine, 10),
     "elastic": (elastic, 34),
+}
+VALUE: dict[str, tuple[Callable[[Tensor, Draw, float], Tensor], float]] = {
+    "zoom": (zoom, 0.35),
     "jitter": (jitter, 0.2),
     "cutout": (cutout, 8),
 }
@@ -305,7 +307,7 @@ class Augment:
         Raises:
             RecipeError: a name is unknown or an amount is no finite number of at least 0.
         """
-        known = {**INDEX, **VALUE}
+        known = {**INDEX, **PLACE, **VALUE}
         steps = []
         for word in [] if text.strip() in ("", "none") else text.split(","):
             name, _, amount = word.strip().partition("=")
@@ -318,7 +320,7 @@ class Augment:
             if not 0 <= value < inf:
                 raise RecipeError(f"{name} wants a number of at least 0; got {amount!r}")
             steps.append((name, value))
-        return cls(tuple(sorted(steps, key=lambda step: step[0] in VALUE)))
+        return cls(tuple(sorted(steps, key=lambda step: step[0] not in INDEX)))
 
     def read(self, x: np.ndarray, draw: Draw, device: torch.device) -> tuple[Tensor, Tensor | None]:
         """Pick the drawn samples of x (n, C, *S), index changes applied.
@@ -339,10 +341,21 @@ class Augment:
         return torch.from_numpy(picked).to(device), outside
 
     def change(self, x: Tensor, draw: Draw) -> Tensor:
-        """Apply the value changes to a normalised batch."""
-        for name, amount in self.steps:
-            if name in VALUE:
-                x = VALUE[name][0](x, draw, amount)
+        """Apply all but the index changes to a normalised batch.
+
+        Neighbouring changes of place become one: every interpolation blurs, and what the network
+        is asked later is sharp.
+        """
+        steps = [(name, amount) for name, amount in self.steps if name not in INDEX]
+        for moves, run in groupby(steps, key=lambda step: step[0] in PLACE):
+            if moves:
+                places = _regular(len(x), x.shape[2:])
+                for name, amount in reversed(list(run)):  # the last one is asked first
+                    places = PLACE[name][0](places, draw, amount)
+                x = _shown(x, places)
+            else:
+                for name, amount in run:
+                    x = VALUE[name][0](x, draw, amount)
         return x
 
 
