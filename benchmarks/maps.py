@@ -121,16 +121,17 @@ def canvas(seed: int, quick: bool) -> dict[str, float]:
 def regions(count: int, draw: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """Return breasts in the small: 1 / f clouds, half of them with a cluster of 3 to 8 dots.
 
-    The others have at most 2 dots, since a lone calcification means nothing.
+    The others have at most 2 dots, since a lone calcification means nothing. The power of clouds
+    falls as 1 / f^3, as that of mammograms does (Burgess, Jacobson, Judy 2001).
 
     Shape: -> (count, 1, 48, 48), (count, 1, 48, 48) 1 around each dot, (count,) with a cluster
     """
     side = 48
     frequency = torch.fft.fftfreq(side)
-    loud = 1 / torch.hypot(frequency[:, None], frequency[None]).clamp(min=1 / side)
+    loud = torch.hypot(frequency[:, None], frequency[None]).clamp(min=1 / side) ** -1.5
     cloud = torch.fft.ifft2(loud * torch.fft.fft2(torch.randn(count, side, side, generator=draw)))
     x = cloud.real / cloud.real.std((1, 2), keepdim=True)
-    x = x + 0.2 * torch.randn(x.shape, generator=draw)
+    x = x + 0.1 * torch.randn(x.shape, generator=draw)
     wanted, ill = torch.zeros_like(x), torch.arange(count) % 2 == 1
     place = torch.arange(float(side))
     for n in range(count):
@@ -168,7 +169,7 @@ def calcifications(seed: int, quick: bool) -> dict[str, float]:
     def loss(maps: Tensor, target: Tensor) -> Tensor:
         return F.binary_cross_entropy_with_logits(maps, target, 1 + 20 * target)
 
-    learn(net, x, wanted, 1 if quick else 20, seed, loss=loss, lr=0.01, batch=16)
+    learn(net, x, wanted, 1 if quick else 60, seed, loss=loss, lr=0.01, batch=16)
     with torch.no_grad():
         found = torch.cat([net(part) for part in x_test.split(100)])
     return {"Az": az(third_peak(found), ill), "Az of brightness": az(third_peak(x_test), ill)}
