@@ -62,7 +62,7 @@ def test_orientation_is_tuned():
 
 def test_a_uniform_field_moves_nothing():
     simple = SimpleCells(4, (WAVE,), SIDE).double()(torch.ones(1, 1, 61, 61).double())
-    assert simple[..., 30, 30].abs().max() < 1e-12
+    assert simple.abs().max() < 1e-12  # at the border, too
 
 
 def test_an_edge_can_hide_from_a_simple_cell_but_not_from_a_complex_one():

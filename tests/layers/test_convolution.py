@@ -195,3 +195,12 @@ def test_gradients():
     table = Convolution(1, 2, 2, 2, table=[[0], [0, 1]]).double()
     line = torch.randn(2, 2, 5, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(table, line)
+
+
+@pytest.mark.parametrize("padding", [0, 1, 2, "full"])
+@pytest.mark.parametrize("stride", [1, 2, 3, 4])
+def test_no_hanging_window_sees_padding_alone(padding, stride):
+    layer = Convolution(1, 1, 1, 3, stride=stride, padding=padding, tiling="ceil", bias="none")
+    torch.nn.init.ones_(layer.weight)
+    for size in range(3, 12):
+        assert (layer(torch.ones(1, 1, size)) > 0).all()

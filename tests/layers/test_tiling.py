@@ -178,3 +178,22 @@ def test_even_widths_keep_the_values_of_every_layer_within_twice_the_first():
     assert max(values) <= 2 * min(values)
     with pytest.raises(ValueError, match="first be at least 1; got"):
         even_widths(sizes, 0)
+
+
+@given(
+    size=st.integers(1, 12), kernel=st.integers(1, 5), stride=st.integers(1, 5),
+    padding=st.integers(0, 2), dilation=st.integers(1, 2),
+)  # fmt: skip
+def test_hanging_windows_are_as_many_as_torch_has(size, kernel, stride, padding, dilation):
+    if 2 * padding > kernel:
+        return  # torch refuses these
+    layer = torch.nn.MaxPool1d(kernel, stride, padding, dilation, ceil_mode=True)
+    try:
+        wanted = layer(torch.zeros(1, 1, size)).shape[2]
+    except RuntimeError:
+        wanted = 0
+    try:
+        found = shape_after(size, kernel, stride, padding, dilation, "ceil")
+    except ValueError:
+        found = 0
+    assert found == wanted

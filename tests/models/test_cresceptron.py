@@ -28,7 +28,6 @@ def grown(**options):
     net = build("cresceptron", SPEC, **options)
     x, y = views()
     net.learn(x, y, 0.0)
-    net.learn(x, y, 0.5)
     return net, x, y
 
 
@@ -38,6 +37,15 @@ def test_every_view_is_recalled_and_the_second_pass_adds_nothing():
     assert min(before) > 0
     assert (net(x).argmax(1) == y).all()
     net.learn(x, y, 0.9)
+    assert net.planes() == before
+
+
+def test_a_view_that_two_classes_share_is_not_learnt_for_ever():
+    net = build("cresceptron", SPEC)
+    x, _ = views(2)
+    net.learn(x[[0, 0]], torch.tensor([0, 1]), 0.0)
+    before = net.planes()
+    net.learn(x[[0, 0]], torch.tensor([0, 1]), 0.5)
     assert net.planes() == before
 
 

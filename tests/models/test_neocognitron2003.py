@@ -56,6 +56,19 @@ def test_the_same_data_again_add_no_cell():
     assert sizes(net) == before
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_presenting_everything_once_is_enough(seed):
+    net = build("add_if_silent", SPEC, parts=10_000, wholes=10_000)
+    x, y = strokes(20, seed)
+    y = torch.arange(20) % 2  # labels that the pictures do not follow are the hard ones
+    for progress in (0.0, 0.3, 0.6):
+        net.learn(x, y, progress)
+    before = sizes(net)
+    for progress in (0.0, 0.3, 0.6):
+        net.learn(x, y, progress)
+    assert sizes(net) == before
+
+
 def test_cells_are_never_changed_by_add_if_silent():
     cells = Likeness(2, 3, 1, 0.5)
     u = torch.rand(3, 2, 8, 8, generator=torch.Generator().manual_seed(0))

@@ -86,7 +86,8 @@ class SimpleCells(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the responses, map by orientation, then wavelength, then phase."""
-        return F.conv2d(x, self.bank.to(x), padding=self.bank.shape[-1] // 2).relu()
+        wide = F.pad(x, [self.bank.shape[-1] // 2] * 4, "replicate")  # darkness would be an edge
+        return F.conv2d(wide, self.bank.to(x)).relu()
 
 
 class ComplexCells(nn.Module):

@@ -226,20 +226,23 @@ class Convolution(nn.Module):
         Raises:
             ValueError: there is no position, or strict windows do not tile.
         """
-        wide = [s + sum(pair) for s, pair in zip(size, self.ends, strict=True)]
         how = self.stride, 0, self.dilation, self.tiling
-        return tuple(shape_after(s, k, *how) for s, k in zip(wide, self.kernel, strict=True))
+        places = []
+        for s, k, (before, after) in zip(size, self.kernel, self.ends, strict=True):
+            count = shape_after(before + s + after, k, *how)
+            hanging = self.tiling == "ceil"  # such a window begins before the end of the samples
+            places.append(min(count, (before + s - 1) // self.stride + 1) if hanging else count)
+        return tuple(places)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the maps."""
         places = self.shape_of(tuple(x.shape[2:]))
         wide = pad(x, self.ends, self.border, self.value)
-        over = [
-            [0, max(0, (n - 1) * self.stride + effective_kernel(k, self.dilation) - s)]
-            for n, k, s in zip(places, self.kernel, wide.shape[2:], strict=True)
-        ]
-        if any(after for _, after in over):  # the last window hangs over the end: ceil
-            wide = pad(wide, over)
+        if self.tiling == "ceil":  # windows hang over the end, and none begins behind it
+            span = [effective_kernel(k, self.dilation) for k in self.kernel]
+            need = [(n - 1) * self.stride + k for n, k in zip(places, span, strict=True)]
+            over = [[0, n - s] for n, s in zip(need, wide.shape[2:], strict=True)]
+            wide = F.pad(wide, [end for pair in reversed(over) for end in pair])
         y = convolve(
             wide,
             self.kernels(),

@@ -234,7 +234,9 @@ class GlobalPool(nn.Module):
         flat = x.flatten(2)
         if self.kind == "mean":
             return flat.mean(2)
-        return flat.amax(2) if self.kind == "max" else torch.linalg.vector_norm(flat, dim=2)
+        if self.kind == "max":  # of equal ones the first: amax would share the gradient out
+            return flat.max(2).values
+        return torch.linalg.vector_norm(flat, dim=2)
 
     def extra_repr(self) -> str:
         """Return the arguments."""

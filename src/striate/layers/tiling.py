@@ -101,7 +101,7 @@ def shape_after(
         size: W, samples along the axis, or a tuple of them.
         padding: P, samples added at either end.
         tiling: what to do where the last window does not fit: "strict" raises, "floor" leaves the
-            rest out, "ceil" lets the last window hang over the end.
+            rest out, "ceil" lets the last window hang over the end, where it begins before it.
 
     Raises:
         ValueError: `tiling` is unknown, a number is out of range, there is no position, or the
@@ -115,7 +115,7 @@ def shape_after(
         raise ValueError(f"stride must be at least 1, padding 0; got {stride} and {padding}")
     span = effective_kernel(kernel, dilation)
     room = size - span + 2 * padding
-    if room < 0:
+    if room < 0 and not (tiling == "ceil" and -room < stride and size > 0):
         raise ValueError(
             f"a window of {span} has no position in size {size} with padding {padding}"
         )
@@ -124,7 +124,9 @@ def shape_after(
             f"size {size}, kernel {kernel}, stride {stride}, padding {padding} tile "
             f"{room / stride + 1:g} times; wanted a whole number: change one, or take tiling floor"
         )
-    return (ceil(room / stride) if tiling == "ceil" else room // stride) + 1
+    if tiling != "ceil":
+        return room // stride + 1
+    return min(ceil(room / stride) + 1, (size + padding - 1) // stride + 1)
 
 
 def padding_for(kind: str, kernel: int, stride: int = 1, dilation: int = 1) -> tuple[int, int]:

@@ -15,6 +15,7 @@ __all__ = ["Cresceptron", "Directions", "cresceptron"]
 
 BLUR = 1.0  # sigma behind each node reduction, in samples
 MOST = 2000  # detectors of a level
+ALIKE = 1 - 1e-5  # likeness of what is remembered already
 
 
 class Directions(nn.Module):
@@ -132,18 +133,31 @@ class Cresceptron(nn.Module):
 
     @torch.no_grad()
     def learn(self, x: Tensor, y: Tensor, progress: float) -> Tensor:
-        """Grow by the samples one after the other; return the loss of the answers before."""
-        answers = []
-        for u, label in zip(self.edges(self.light(x)), y.tolist(), strict=True):
-            below = u[None]
-            for level in self.levels:
-                level.detect.add_where_silent(below, self.theta, MOST)  # type: ignore[union-attr, operator]
-                below = level(below)
-            said = self.likeness(self.top(below))
-            if said.max() < self.theta or int(said.argmax()) != label:
-                self._remember(below, label)
-            answers.append(said)
-        return F.cross_entropy(20 * torch.cat(answers), y)
+        """Grow level by level, then on top; return the loss of the answers before.
+
+        A level is complete before the next one sees it, and the top goes over the views until all
+        are known: the same views again find nothing that they have no word for.
+        """
+        below = self.edges(self.light(x))
+        for level in self.levels:
+            for view in below:
+                level.detect.add_where_silent(view[None], self.theta, MOST)  # type: ignore[union-attr, operator]
+            below = level(below)
+        first = None
+        while True:
+            nodes = len(self.label)
+            said = torch.cat([self._recall(u[None], k) for u, k in zip(below, y, strict=True)])
+            first = said if first is None else first
+            if len(self.label) == nodes:
+                return F.cross_entropy(20 * first, y)
+
+    def _recall(self, below: Tensor, label: Tensor) -> Tensor:
+        """Make a node of a view that is not known as what it is; return the likenesses before."""
+        said = self.likeness(self.top(below))
+        wrong = said.max() < self.theta or int(said.argmax()) != label
+        if wrong and said[0, label] < ALIKE:  # a view that two classes share stays undecided
+            self._remember(below, int(label))
+        return said
 
     def _remember(self, below: Tensor, label: int) -> None:
         """Make a node of the window with most in it, as wide as the levels are now."""

@@ -21,6 +21,7 @@ ORIENTATIONS = 8
 # Thresholds of the second and third stage for recognition, then for learning [reconstructed: of a
 # few, those best on a held-out quarter of 3,000 digits]
 THETA = (0.6, 0.7, 0.7, 0.75)
+ALIKE = 1 - 1e-5  # cosine to what is remembered already
 
 
 def disc(window: int, sigma: float) -> Tensor:
@@ -187,7 +188,7 @@ class Pooled(nn.Module):
     """C-cells with an inhibitory surround: blur, subtract the wider blur, saturate, thin out.
 
     Shape: (N, K, H, W) -> (N, K, ceil(H / stride), ceil(W / stride))
-    Math:  y = x / (scale + x), x = phi[(narrow - strength wide) * u], scale the mean of x > 0
+    Math:  y = sqrt(phi[(narrow - strength wide) * u])
 
     Args:
         sigma: of the narrow Gaussian, in samples; the wide one is twice as wide.
@@ -299,18 +300,22 @@ class LateNeocognitron(nn.Module):
                 reinforce=self.reinforce,
             )  # fmt: skip
             return torch.tensor(float(self.classes)).log()
-        said = [
-            self._teach(t[None], label) for t, label in zip(self.top(x), y.tolist(), strict=True)
-        ]
-        return F.cross_entropy(20 * torch.cat(said), y)
+        top, first = self.top(x), None
+        while True:
+            count = len(self.x)
+            said = torch.cat([self._teach(t[None], k) for t, k in zip(top, y, strict=True)])
+            first = said if first is None else first
+            if self.reinforce or len(self.x) == count:  # else until the same data add none
+                return F.cross_entropy(20 * first, y)
 
-    def _teach(self, t: Tensor, label: int) -> Tensor:
+    def _teach(self, t: Tensor, label: Tensor) -> Tensor:
         """Make a wrongly answered sample a reference of its class; return the likenesses before."""
         said = self.likeness(t)
         right = len(self.x) > 0 and int(said.argmax()) == label
-        if not right and len(self.x) < self.most[2]:
+        known = float(said[0, label]) > ALIKE  # by two classes: another reference decides nothing
+        if not right and not known and len(self.x) < self.most[2]:
             self.x = torch.cat([self.x, t]) if len(self.x) else t.clone()
-            self.label = torch.cat([self.label, torch.tensor([label], device=t.device)])
+            self.label = torch.cat([self.label, label[None]])
         elif right and self.reinforce:
             own = (self.label == label).nonzero()[:, 0]
             winner = own[(F.normalize(self.x[own]) @ t[0]).argmax()]
