@@ -122,7 +122,8 @@ def regions(count: int, draw: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """Return breasts in the small: 1 / f clouds, half of them with a cluster of 3 to 8 dots.
 
     The others have at most 2 dots, since a lone calcification means nothing. The power of clouds
-    falls as 1 / f^3, as that of mammograms does (Burgess, Jacobson, Judy 2001).
+    falls as 1 / f^3, as that of mammograms does (Burgess, Jacobson, Judy 2001). The trend of the
+    background is taken away, as it was in 1994.
 
     Shape: -> (count, 1, 48, 48), (count, 1, 48, 48) 1 around each dot, (count,) with a cluster
     """
@@ -141,9 +142,11 @@ def regions(count: int, draw: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         for at in middle + torch.randint(-9, 10, (dots, 2), generator=draw):
             wide, bright = torch.rand(2, generator=draw)
             far = (place[:, None] - at[0]) ** 2 + (place - at[1]) ** 2
-            x[n] += (1 + bright) * torch.exp(-far / (2 * (0.7 + 0.5 * wide) ** 2))
+            x[n] += (2 + 2 * bright) * torch.exp(-far / (2 * (0.7 + 0.5 * wide) ** 2))
             wanted[n][far <= 2] = 1
-    return x[:, None], wanted[:, None], ill
+    x, wanted = x[:, None], wanted[:, None]
+    flat = x - F.avg_pool2d(x, 9, 1, 4, count_include_pad=False)
+    return flat / flat.std(), wanted, ill
 
 
 def third_peak(maps: Tensor) -> Tensor:
