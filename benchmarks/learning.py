@@ -34,6 +34,11 @@ class Check:
     check: str
     most: bool = False
 
+    @property
+    def wanted(self) -> str:
+        """The bound as a table has it."""
+        return f"{'<=' if self.most else '>='} {self.bound:g}"
+
     def holds(self, mean: float) -> bool:
         """Return whether the check is passed."""
         return mean <= self.bound if self.most else mean >= self.bound
@@ -46,10 +51,12 @@ class Experiment:
     Args:
         run: (a seed, only a smoke run) -> numbers.
         checks: of these numbers.
+        network: whose card shows them; none where it is about none.
     """
 
     run: Callable[[int, bool], dict[str, float]]
     checks: tuple[Check, ...]
+    network: str = ""
 
 
 def pictures(name: str, train: int, test: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -179,7 +179,9 @@ def calcifications(seed: int, quick: bool) -> dict[str, float]:
 
 
 EXPERIMENTS = {
-    "superresolution": Experiment(superresolution, (Check("gain over bicubic", 0.3, "-", "C-72"),)),
+    "superresolution": Experiment(
+        superresolution, (Check("gain over bicubic", 0.3, "-", "C-72"),), "pyramid_superresolution"
+    ),
     "fillin": Experiment(
         fillin,
         (
@@ -187,9 +189,14 @@ EXPERIMENTS = {
             Check("falls from step 2 to 6", 1, "-", "B11"),
             Check("feedback helps", 0.0, "-", "B11"),
         ),
+        "pyramid_fillin",
     ),
     "canvas": Experiment(
-        canvas, (Check("within 2 px", 0.95, "-", "C-73"), Check("class", 0.93, "-", "B9"))
+        canvas,
+        (Check("within 2 px", 0.95, "-", "C-73"), Check("class", 0.93, "-", "B9")),
+        "siann1991",
     ),
-    "calcifications": Experiment(calcifications, (Check("Az", 0.9, "0.91, mammograms", "B9"),)),
+    "calcifications": Experiment(
+        calcifications, (Check("Az", 0.9, "0.91, mammograms", "B9"),), "siann1991"
+    ),
 }

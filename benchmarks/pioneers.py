@@ -147,21 +147,26 @@ def workers(seed: int, quick: bool) -> dict[str, float]:
 
 EXPERIMENTS = {
     "cortex": Experiment(cortex, (Check("accuracy", 0.95, "-", "B1"),)),
-    "jitter": Experiment(jitter, (Check("points gained", 3, "-", "B3"),)),
+    "jitter": Experiment(jitter, (Check("points gained", 3, "-", "B3"),), "cresceptron"),
     "templates": Experiment(
         templates,
         (
             Check("denker1989, 1000", 0.85, "-", "B6"),
             Check("learnt kernels gain, points", 0, "-", "B6"),
         ),
+        "denker1989",
     ),
     "distortions": Experiment(
         distortions,
         (Check("accuracy plain", 0.975, "-", "B8"), Check("points gained", 0, "0.15", "B8")),
+        "lenet5",
     ),
     "deconvolution": Experiment(
         deconvolution,
         (Check("F1", 0.9, "-", "C-55"), Check("reconstruction error", 0.2, "-", "B10", most=True)),
+        "emg1988",
     ),
-    "workers": Experiment(workers, (Check("points apart", 0.3, "comparable", "C-74", most=True),)),
+    "workers": Experiment(
+        workers, (Check("points apart", 0.3, "comparable", "C-74", most=True),), "chaos_small"
+    ),
 }

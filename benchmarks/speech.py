@@ -110,7 +110,10 @@ EXPERIMENTS = {
             Check("TDNN, points lost", 2, "-", "B4", most=True),
             Check("full loses more by", 0, "-", "B4"),
         ),
+        "tdnn",
     ),
-    "voices": Experiment(voices, (Check("share of the TDNN's loss", 0.5, "-", "B4b", most=True),)),
-    "speakers": Experiment(speakers, (Check("new speakers", 0.7, "-", "B5b"),)),
+    "voices": Experiment(
+        voices, (Check("share of the TDNN's loss", 0.5, "-", "B4b", most=True),), "tdnn2d"
+    ),
+    "speakers": Experiment(speakers, (Check("new speakers", 0.7, "-", "B5b"),), "yamaguchi1990"),
 }

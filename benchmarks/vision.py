@@ -129,7 +129,9 @@ def _epochs_to(net: nn.Module, x: Tensor, y: Tensor, rate: float, seed: int, mos
 
 
 EXPERIMENTS = {
-    "transformer": Experiment(transformer, (Check("gain", 0.25, "2.1 to 1.2 %", "C-70"),)),
+    "transformer": Experiment(
+        transformer, (Check("gain", 0.25, "2.1 to 1.2 %", "C-70"),), "spatial_transformer"
+    ),
     "blur": Experiment(
         blur,
         (

@@ -291,7 +291,7 @@ def test_the_table_of_the_canon_judges_by_the_mean(monkeypatch, tmp_path):
     (tmp_path / "src" / "striate" / "models").mkdir(parents=True)
     canon.record([{"machine": "a machine", "rows": [asdict(one) for one in rows]}])
     kept = json.loads((tmp_path / "src/striate/models/reached.json").read_text())
-    assert kept["lenet5"][0]["mean"] == 98.83
+    assert kept["lenet5"][0]["mean"] == "98.83"
     page = tmp_path / "benchmarks" / "CANON.md"
     assert "a machine" in page.read_text()
     with page.open("a") as file:
