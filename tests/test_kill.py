@@ -157,3 +157,28 @@ def test_a_time_budget_is_kept_and_can_be_made_longer(home):
     assert finish(process) == 0
     assert abs(json.loads(process.out)["seconds"] - 16) < 3
     assert stored(home / "timed") > before
+
+
+def running(pid):
+    """Tell whether a process is there and no mere entry of one that has ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="processes are read from /proc")
+def test_workers_do_not_outlive_who_follows_them(home):
+    words = ["--model", "chaos_small", "--size", "29", "--processes", "2", "--epochs", "100000"]
+    process = start(home, "train", "noise", "--out", "orphans", *words, "--checkpoint", "0.01")
+    while stored(home / "orphans") < 3:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    assert len([pid for pid in children if running(pid)]) == 2
+    process.kill()
+    until = time.monotonic() + 20
+    while any(running(pid) for pid in children):
+        assert time.monotonic() < until, "the workers went on"
+        time.sleep(0.05)
+    assert finish(process) == -signal.SIGKILL

@@ -6,6 +6,7 @@ that all share, alone on that layer while it does (CHAOS), or whoever comes (Hog
 barrier. With one worker this is stochastic gradient descent, bit for bit.
 """
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -91,6 +92,7 @@ class Shared:
         locks: one a layer; none are no control at all.
         losses: of each worker's last batch, shared; NaN before the first.
         stop: set, to make everybody stop, shared.
+        parent: number of the process that follows the workers.
     """
 
     model: nn.Module
@@ -102,6 +104,7 @@ class Shared:
     locks: list[Any]
     losses: Tensor
     stop: Any = None
+    parent: int = field(default_factory=os.getpid)
     layers: list[list[nn.Parameter]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -193,9 +196,15 @@ def work(
 def _process(shared: Shared, loader: Loader, loss: Loss, me: int, peak: float, said: Any) -> None:
     """Run `work` in a process of its own; tell the parent what went wrong."""
     torch.set_num_threads(1)
+
+    def batch(index: int) -> tuple[Tensor, Tensor]:
+        if os.getppid() != shared.parent:  # it was killed: nobody stores what is learnt here
+            raise SystemExit(1)
+        return loader.batch_at(index)
+
     try:
         shared.model.train()
-        work(shared, loader.batch_at, loss, me, peak)
+        work(shared, batch, loss, me, peak)
     except RecipeError as error:
         said.put(str(error))
         shared.stop.set()
