@@ -90,7 +90,17 @@ class TiledConvolution(nn.Module):
 
     @torch.no_grad()
     def copy_kernel(self, weight: Tensor, bias: Tensor | None = None) -> None:
-        """Give every position the kernels of a convolution: (O, C, *K), (O,)."""
+        """Give every position the kernels of a convolution: (O, C, *K), (O,).
+
+        Raises:
+            ValueError: `weight` or `bias` is of another shape.
+        """
+        _, out, values = self.weight.shape
+        wanted = (out, values // prod(self.kernel), *self.kernel)
+        if weight.shape != wanted:
+            raise ValueError(f"weight must be {wanted}; got {tuple(weight.shape)}")
+        if bias is not None and bias.shape != (out,):
+            raise ValueError(f"bias must be ({out},); got {tuple(bias.shape)}")
         self.weight.copy_(weight.flatten(1).expand_as(self.weight))
         if self.bias is not None and bias is not None:
             self.bias.copy_(bias.expand_as(self.bias))
