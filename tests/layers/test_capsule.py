@@ -23,7 +23,7 @@ def test_squash_keeps_directions_and_stays_below_1():
 
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.float64])
-@pytest.mark.parametrize("length", [0.0, 1e-16, 5e-8, 1e-3, 1.0, 1e20, 1e38])
+@pytest.mark.parametrize("length", [0.0, 1e-16, 5e-8, 1e-3, 1.0, 1e20, 3e38])
 def test_squash_holds_for_every_length(kind, length):
     s = torch.tensor([0.6, -0.8], dtype=kind) * length
     s.requires_grad_()

@@ -16,12 +16,13 @@ def squash(s: Tensor, dim: int = -1) -> Tensor:
 
     Source: Sabour, Frosst, Hinton 2017, Dynamic Routing Between Capsules, arXiv:1710.09829, eq. 1.
     """
-    largest = s.detach().abs().amax(dim, keepdim=True).clamp(min=1)
-    part = s / largest  # its square does not overflow
+    most = torch.finfo(s.dtype).max
+    scale = s.detach().abs().sum(dim, keepdim=True).clamp(1, most).reciprocal()
+    part = s * scale  # its square does not overflow
     square = part.square().sum(dim, keepdim=True)
     zero = square == 0  # where |s| has no derivative
     length = square.masked_fill(zero, 1).sqrt().masked_fill(zero, 0)
-    return part * length / (largest.reciprocal().square() + square)
+    return part * (length / (scale.square() + square))
 
 
 def route(votes: Tensor, rounds: int = 3) -> tuple[Tensor, Tensor]:
