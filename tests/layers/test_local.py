@@ -71,3 +71,5 @@ def test_kernels_of_another_shape_are_not_copied(shape):
     assert str(said.value).endswith(f"got {shape}")
     with pytest.raises(ValueError, match=r"bias must be \(4,\); got \(1,\)"):
         layer.copy_kernel(torch.zeros(4, 3, 3, 3), torch.zeros(1))
+    with pytest.raises(ValueError, match=r"one number for each of 2 axes; got \(3,\)"):
+        TiledConvolution(3, 4, (8, 8), (3,))

@@ -105,6 +105,7 @@ def test_boxes_outside_are_said(box, said):
         ({"scale": float("nan")}, "scale must be above 0 and finite; got nan"),
         ({"scale": float("inf")}, "scale must be above 0 and finite; got inf"),
         ({"size": (2, 2, 2)}, r"size must be \(bins .* got \(2, 2, 2\)"),
+        ({"size": 2}, r"size must be \(bins .* got 2"),
         ({"size": (2, 0)}, r"size must be at least 1; got \(2, 0\)"),
     ],
 )

@@ -61,6 +61,10 @@ class TiledConvolution(nn.Module):
             raise ValueError(f"tile must be at least 0, maps 1; got {tile}, {channels}, {out}")
         self.size, self.stride = tuple(size), stride
         self.kernel = (kernel,) * len(self.size) if isinstance(kernel, int) else tuple(kernel)
+        if len(self.kernel) != len(self.size):
+            raise ValueError(
+                f"kernel must be one number for each of {len(self.size)} axes; got {self.kernel}"
+            )
         pairs = zip(self.size, self.kernel, strict=True)
         self.places = tuple(shape_after(s, k, stride) for s, k in pairs)
         tiles = [min(tile, p) if tile else p for p in self.places]

@@ -1,5 +1,6 @@
 """Regions of interest: any rectangle of a map -> the same number of values."""
 
+from collections.abc import Sequence
 from math import inf
 from typing import Any
 
@@ -74,7 +75,7 @@ def _bins(start: int, length: int, count: int, convention: str) -> list[tuple[in
 
 def _check_bins(size: tuple[int, int], scale: float) -> None:
     """Refuse numbers of bins and scales that no map has."""
-    if len(size) != 2:
+    if not isinstance(size, Sequence) or len(size) != 2:
         raise ValueError(f"size must be (bins along H, bins along W); got {size}")
     at_least(1, size=size)
     if not 0 < scale < inf:
