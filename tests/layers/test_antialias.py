@@ -11,6 +11,7 @@ from striate.layers import (
     BlurPool,
     MaxBlurPool,
     binomial,
+    blur,
     phases,
 )
 
@@ -53,8 +54,8 @@ def test_a_constant_stays_and_channels_do_not_mix(taps, axes):
 
 def test_blurring_at_stride_1_commutes_with_shifts():
     x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
-    blur = BlurPool(3, 1, "circular")
-    torch.testing.assert_close(blur(x.roll((3, 5), (2, 3))), blur(x).roll((3, 5), (2, 3)))
+    pool = BlurPool(3, 1, "circular")
+    torch.testing.assert_close(pool(x.roll((3, 5), (2, 3))), pool(x).roll((3, 5), (2, 3)))
 
 
 @pytest.mark.parametrize("axes", [1, 2, 3])
@@ -109,6 +110,58 @@ def test_sampling_up_is_the_adjoint_of_sampling_down(axes):
     up = AdaptivePolyphaseUpsampling()(other, index)
     torch.testing.assert_close((y * other).sum(), (x * up).sum())
     torch.testing.assert_close(AdaptivePolyphaseSampling()(up, index)[0], other)
+
+
+@pytest.mark.parametrize(
+    ("index", "said"),
+    [
+        ([7, 0], "index must be integers 0 to 3; got 7"),
+        ([0, -1], "index must be integers 0 to 3; got -1"),
+        ([1], r"index must be \(2,\) integers 0 to 3; got \(1,\) of torch.int64"),
+        ([0.0, 1.0], r"got \(2,\) of torch.float32"),
+    ],
+)
+def test_grids_that_are_not_there_are_named(index, said):
+    for layer in (AdaptivePolyphaseSampling(), AdaptivePolyphaseUpsampling()):
+        with pytest.raises(ValueError, match=said):
+            layer(torch.ones(2, 1, 2, 2), torch.tensor(index))
+
+
+def test_the_norm_of_order_inf_is_the_largest_magnitude():
+    x = torch.tensor([[[3.0, -4.0, 3.0, 0.0]]])
+    assert AdaptivePolyphaseSampling(order=float("inf"))(x)[1].item() == 1
+    assert AdaptivePolyphaseSampling(order=1)(x)[1].item() == 0
+
+
+def test_of_equal_norms_the_first_grid_wins_so_a_tie_depends_on_the_shift():
+    x = torch.tensor([[[3.0, 5.0, 4.0, 0.0]]])  # (3, 4) and (5, 0) are both of norm 5
+    assert AdaptivePolyphaseSampling()(x)[0].tolist() == [[[3, 4]]]
+    assert AdaptivePolyphaseSampling()(x.roll(1, 2))[0].tolist() == [[[0, 5]]]
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        *[
+            (lambda order=order: AdaptivePolyphaseSampling(order=order), rf"order .* got {order}")
+            for order in (0, -1, 0.5, float("nan"))
+        ],
+        *[
+            (lambda kind=kind, stride=stride: kind(stride=stride), rf"stride .* 1; got {stride}")
+            for kind in (AdaptivePolyphaseSampling, AdaptivePolyphaseUpsampling, BlurPool)
+            for stride in (0, -2)
+        ],
+        (lambda: phases(torch.zeros(1, 1, 4), 0), "stride must be at least 1; got 0"),
+        (lambda: BlurPool(0), "taps must be at least 1; got 0"),
+        (lambda: BlurPool(padding="mirror"), r"padding must be one of zero, .*; got 'mirror'"),
+        (lambda: MaxBlurPool(0), "kernel must be at least 1; got 0"),
+        (lambda: MaxBlurPool(2, 0), "taps must be at least 1; got 0"),
+        (lambda: blur(torch.ones(1, 1, 4, 4).long()), r"x must hold floating .* got torch.int64"),
+    ],
+)
+def test_impossible_arguments_are_named(make, said):
+    with pytest.raises(ValueError, match=said):
+        make()
 
 
 @pytest.mark.parametrize("layer", [BlurPool(3), BlurPool(4, 2, "circular"), MaxBlurPool()])

@@ -22,6 +22,35 @@ def test_squash_keeps_directions_and_stays_below_1():
     assert zero.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+@pytest.mark.parametrize("length", [0.0, 1e-16, 5e-8, 1e-3, 1.0, 1e20, 3e38])
+def test_squash_holds_for_every_length(kind, length):
+    s = torch.tensor([0.6, -0.8], dtype=kind) * length
+    s.requires_grad_()
+    v = squash(s)
+    wanted = length * length / (1 + length * length)
+    torch.testing.assert_close(v, torch.tensor([0.6, -0.8], dtype=kind) * wanted)
+    if length:
+        assert float(v.detach().norm()) == pytest.approx(wanted, rel=1e-6)
+    v.sum().backward()
+    assert s.grad.isfinite().all()
+
+
+def test_gradients_of_squash():
+    s = torch.randn(5, 3, dtype=torch.float64) * torch.tensor([[1e-3], [0.1], [1], [9], [99]])
+    s.requires_grad_()
+    assert torch.autograd.gradcheck(squash, s)
+    assert torch.autograd.gradgradcheck(squash, s)
+
+
+@pytest.mark.parametrize("name", ["inputs", "size", "out", "out_size", "rounds"])
+@pytest.mark.parametrize("value", [0, -1])
+def test_capsules_of_nothing_are_named(name, value):
+    how = {"inputs": 4, "size": 8, "out": 10, "out_size": 16, "rounds": 3, name: value}
+    with pytest.raises(ValueError, match=f"^{name} must be at least 1; got {value}"):
+        Capsules(**how)
+
+
 def test_couplings_sum_to_1_and_agreement_is_rewarded():
     votes = torch.randn(2, 20, 5, 4)
     votes[:, :, 3] = torch.tensor([1.0, 0, 0, 0])  # all agree on capsule 3

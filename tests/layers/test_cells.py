@@ -115,3 +115,19 @@ def test_each_hemisphere_sees_the_other_half_of_the_field():
     assert right.sum() == x.sum()
     left, right = hemifields(torch.arange(5.0))
     assert (left.tolist(), right.tolist()) == ([2, 3, 4], [0, 1, 2])
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: gabor(1, 4.0, 0.0), "a field that is not flat; got 1, 4.0, 0.0 and 0.0"),
+        (lambda: gabor(9, 2.0, 0.0, 90.0), "a field that is not flat; got 9, 2.0, 0.0 and 90.0"),
+        (lambda: SimpleCells(0), "orientations must be at least 1; got 0"),
+        (lambda: SimpleCells(4, ()), r"wavelengths must be one or more; got \(\)"),
+        (lambda: SimpleCells(4, taps=-1), "taps must be at least 0; got -1"),
+        (lambda: SimpleCells(4, taps=4), "taps must be odd and wavelength above 0; got 4"),
+    ],
+)
+def test_impossible_cells_are_named(make, said):
+    with pytest.raises(ValueError, match=said):
+        make()

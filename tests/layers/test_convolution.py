@@ -181,11 +181,78 @@ def test_impossible_tables_are_said(table):
         ({"padding": "half"}, "padding must be one of valid"),
         ({"padding": [1, 2, 3]}, "one number, a pair, or 2 pairs"),
         ({"kernel": (3,)}, "one number an axis"),
+        ({"kernel": (3, 0)}, r"kernel must be at least 1; got \(3, 0\)"),
+        ({"channels": -2}, "channels must be at least 1; got -2"),
+        ({"channels": 0}, "channels must be at least 1; got 0"),
+        ({"out": -4}, "out must be at least 1; got -4"),
+        ({"out": 0}, "out must be at least 1; got 0"),
+        ({"groups": 0}, "groups must be at least 1; got 0"),
+        ({"stride": 0}, "stride must be at least 1; got 0"),
+        ({"dilation": 0}, "dilation must be at least 1; got 0"),
+        ({"padding": -1}, r"padding must be at least 0; got \[-1, -1\]"),
+        ({"border": "mirror"}, r"border must be one of zero, .*; got 'mirror'"),
+        ({"tiling": "round"}, "tiling must be one of strict, floor, ceil; got 'round'"),
     ],
 )
 def test_impossible_choices_are_said(how, said):
     with pytest.raises(ValueError, match=said):
         Convolution(**{"axes": 2, "channels": 3, "out": 4, "kernel": 3, **how})
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 8, 8), (1, 3, 8), (3, 8, 8), (1, 3, 8, 8, 8)])
+def test_maps_of_another_kind_are_named(shape):
+    with pytest.raises(ValueError, match=r"x must be \(N, 3, \*S\) with 2 axes; got \(") as said:
+        Convolution(2, 3, 4, 3)(torch.zeros(shape))
+    assert str(said.value).endswith(f"got {shape}")
+
+
+@pytest.mark.parametrize(
+    ("shapes", "how", "said"),
+    [
+        (((1, 2, 4), (3, 2, 5)), {}, "a window of 5 has no position in size 4"),
+        (((1, 2, 4), (3, 2, 3)), {"stride": 0}, "stride must be at least 1"),
+        (((1, 2, 4), (3, 2, 2)), {"dilation": 0}, "dilation must be at least 1"),
+        (((1, 2, 4), (3, 2, 2)), {"groups": 0}, "groups must be at least 1; got 0"),
+        (((1, 2, 4), (3, 1, 2)), {"groups": 2}, "groups must divide the 3 kernels; got 2"),
+        (((1, 2, 4), (3, 1, 2)), {}, r"got \(1, 2, 4\) and \(3, 1, 2\)"),
+        (((1, 2, 4), (3, 2, 2, 2)), {}, r"weight \(O, C / 1 groups, \*K\) with 1 to 3 axes"),
+        (((2, 4), (2, 4)), {}, "1 to 3 axes"),
+        (((1, 2, 4), (3, 2, 2), (2,)), {}, r"bias must be \(3,\); got \(2,\)"),
+    ],
+)
+def test_kernels_that_do_not_fit_are_said(shapes, how, said):
+    with pytest.raises(ValueError, match=said):
+        convolve(*map(torch.zeros, shapes), **how)
+
+
+def test_fourier_and_matrices_refuse_what_does_not_fit():
+    with pytest.raises(ValueError, match=r"got \(1, 2, 4\) and \(3, 1, 2\)"):
+        fft_convolve(torch.zeros(1, 2, 4), torch.zeros(3, 1, 2))
+    for kernel in ((3,), (3, 3, 3)):
+        with pytest.raises(ValueError, match="kernel must be one number for each of 2 axes; got "):
+            im2col(torch.zeros(1, 1, 5, 5), kernel)
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+@pytest.mark.parametrize("border", ["circular", "reflect", "mean"])
+def test_a_causal_border_is_not_made_of_the_future(axes, border):
+    with pytest.raises(ValueError, match=rf"border of a causal padding .*; got '{border}'"):
+        Convolution(axes, 1, 1, 3, padding="causal", border=border)
+
+
+@pytest.mark.parametrize("border", ["zero", "constant", "replicate"])
+def test_causal_borders_do_not_see_the_future(border):
+    layer = Convolution(1, 1, 1, 3, padding="causal", border=border, value=2.0)
+    x = torch.randn(1, 1, 8, requires_grad=True)
+    layer(x)[0, 0, 1].backward()
+    assert (x.grad[0, 0, 2:] == 0).all()
+
+
+@pytest.mark.parametrize("size", [(3, 3), (8, 8)])
+def test_an_untied_bias_of_another_size_is_said(size):
+    layer = Convolution(2, 4, 4, 3, bias="untied", size=size)
+    with pytest.raises(ValueError, match=r"of the untied bias; got .* which gives "):
+        layer(torch.randn(1, 4, 9, 9))
 
 
 def test_gradients():

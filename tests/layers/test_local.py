@@ -61,3 +61,15 @@ def test_wrong_sizes_are_said():
         LocallyConnected(1, 1, (5, 5), 3)(torch.zeros(1, 1, 5, 6))
     with pytest.raises(ValueError, match="a window of 6 has no position in size 5"):
         LocallyConnected(1, 1, (5, 5), 6)
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 3, 3), (4, 1, 3, 3), (4, 3, 9), (4, 3, 3)])
+def test_kernels_of_another_shape_are_not_copied(shape):
+    layer = TiledConvolution(3, 4, (8, 8), 3, 2)
+    with pytest.raises(ValueError, match=r"weight must be \(4, 3, 3, 3\); got \(") as said:
+        layer.copy_kernel(torch.zeros(shape))
+    assert str(said.value).endswith(f"got {shape}")
+    with pytest.raises(ValueError, match=r"bias must be \(4,\); got \(1,\)"):
+        layer.copy_kernel(torch.zeros(4, 3, 3, 3), torch.zeros(1))
+    with pytest.raises(ValueError, match=r"one number for each of 2 axes; got \(3,\)"):
+        TiledConvolution(3, 4, (8, 8), (3,))

@@ -92,6 +92,60 @@ def test_classes_equal_their_shares(name):
     torch.testing.assert_close(LOSSES[name](answer, y), LOSSES[name](answer, F.one_hot(y, 4)))
 
 
+INF = float("inf")
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "wanted"),
+    [
+        ("nll", [0.0, -INF], 0.0),
+        ("softmax", [0.0, -INF], 0.0),
+        ("softmax", [1.0, -INF], 0.0),
+        ("map", [0.0, INF], 0.313262),  # log(1 + exp(-1)): rubbish alone is left
+    ],
+)
+def test_a_share_of_0_counts_0_of_infinity_too(name, row, wanted):
+    answer = double(row).requires_grad_()
+    for y in (torch.tensor([0]), double([1, 0])):
+        loss = LOSSES[name](answer, y)
+        assert loss.item() == pytest.approx(wanted, abs=1e-6)
+        (slope,) = torch.autograd.grad(loss, answer)
+        assert slope.isfinite().all()
+    assert LOSSES[name](answer, torch.tensor([1])).item() == INF
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize(
+    ("y", "said"),
+    [
+        (torch.tensor([0, 3]), "y must be integers 0 to 2; got 3"),
+        (torch.tensor([-1, 0]), "y must be integers 0 to 2; got -1"),
+        (torch.tensor([0.0, 1]), r"y must be \(2,\) integers 0 to 2; got \(2,\) of torch.float32"),
+    ],
+)
+def test_impossible_classes_are_named(name, y, said):
+    with pytest.raises(ValueError, match=said):
+        LOSSES[name](torch.rand(2, 3), y)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_no_batch_and_no_classes_are_named(name):
+    for y in (torch.tensor([0, 1, 2]), torch.rand(3)):
+        with pytest.raises(ValueError, match=r"the answer \(N, K\); got \(3,\) for an answer"):
+            LOSSES[name](torch.rand(3), y)
+    with pytest.raises(ValueError, match=r"y must have at least one sample; got \(0,\)"):
+        LOSSES[name](torch.rand(0, 3), torch.zeros(0, dtype=torch.int64))
+    with pytest.raises(ValueError, match="answer must have at least one sample"):
+        euclidean_loss(torch.zeros(0, 3), torch.zeros(0, 3))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_classes_may_be_of_any_integer_type(name):
+    answer, y = torch.rand(3, 4), torch.tensor([0, 3, 1])
+    for kind in (torch.uint8, torch.int16, torch.int32):
+        assert torch.equal(LOSSES[name](answer, y.to(kind)), LOSSES[name](answer, y))
+
+
 def test_wrong_arguments_are_named():
     with pytest.raises(
         ValueError, match=r"y must be \(2,\) classes or \(2, 3\) shares; got \(4,\)"

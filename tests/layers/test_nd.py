@@ -31,3 +31,33 @@ def test_a_kernel_larger_than_the_sample_is_refused():
 def test_torch_own_classes_come_back():
     assert type(conv(3, 1, 1, 1)) is nn.Conv3d
     assert type(max_pool(1, 2)) is nn.MaxPool1d
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: conv(4, 1, 1, 3), "axes must be 1 to 3; got 4"),
+        (lambda: batch_norm(0, 1), "axes must be 1 to 3; got 0"),
+        (lambda: max_pool(4, 2), "axes must be 1 to 3; got 4"),
+        (lambda: avg_pool(4, 2), "axes must be 1 to 3; got 4"),
+        (lambda: conv(2, -1, 1, 3), "channels must be at least 1; got -1"),
+        (lambda: conv(2, 1, 0, 3), "out must be at least 1; got 0"),
+        (lambda: conv(2, 1, 1, 0), "kernel must be at least 1; got 0"),
+        (lambda: conv(2, 1, 1, 3, stride=0), "stride must be at least 1; got 0"),
+        (lambda: conv(2, 1, 1, 3, pad=-1), "pad must be at least 0; got -1"),
+        (lambda: conv(2, 1, 1, 3, groups=0), "groups must be at least 1; got 0"),
+        (lambda: conv(2, 3, 4, 3, groups=2), "groups must divide channels and out; got 2, 3, 4"),
+        (lambda: batch_norm(2, 0), "channels must be at least 1; got 0"),
+        (lambda: max_pool(2, 0), "kernel must be at least 1; got 0"),
+        (lambda: max_pool(2, (2, 0)), r"kernel must be at least 1; got \(2, 0\)"),
+        (lambda: max_pool(2, (2,)), r"kernel must be one number for each of 2 axes; got \(2,\)"),
+        (lambda: max_pool(2, 2, 0), "stride must be at least 1; got 0"),
+        (lambda: max_pool(2, 2, 1, -1), "pad must be at least 0; got -1"),
+        (lambda: max_pool(2, 3, 1, 2), "pad must be at most half of the kernel 3; got 2"),
+        (lambda: avg_pool(2, -2), "kernel must be at least 1; got -2"),
+        (lambda: avg_pool(2, 2, 0), "stride must be at least 1; got 0"),
+    ],
+)
+def test_impossible_arguments_are_named(make, said):
+    with pytest.raises(ValueError, match=said):
+        make()

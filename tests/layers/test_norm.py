@@ -67,3 +67,19 @@ def test_brightness_without_a_mean_is_the_light_itself():
     x = torch.tensor([[[0.3, -0.1]]])
     assert torch.equal(Brightness()(x), x.clamp(min=0))
     assert torch.equal(Brightness((), (), 0, 255)(x), x.clamp(min=0))
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: LocalResponseNorm(0), "n must be at least 1; got 0"),
+        (lambda: LocalContrastNorm(4), r"taps must be odd and sigma above 0; got 4 and 2\.0"),
+        (lambda: LocalContrastNorm(9, 0.0), r"taps must be odd and sigma above 0; got 9 and 0\.0"),
+        (lambda: Brightness((0.5,), (0.0,)), r"std must be above 0; got \(0\.0,\)"),
+        (lambda: Brightness((0.5,), (-1.0,)), r"std must be above 0; got \(-1\.0,\)"),
+        (lambda: Brightness((0.5,), (1.0,), 2.0, 2.0), r"white must differ from black 2\.0; got 2"),
+    ],
+)
+def test_impossible_norms_are_refused_when_they_are_made(make, said):
+    with pytest.raises(ValueError, match=said):
+        make()

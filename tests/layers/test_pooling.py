@@ -50,6 +50,26 @@ def test_chance_is_in_proportion_and_its_mean_is_the_expectation():
     assert pool.eval()(x)[0].item() == pytest.approx((1 + 9 + 16) / 8)
 
 
+@pytest.mark.parametrize("least", [1e-300, 1e-60, 1e-30, 1.0])
+def test_chance_knows_no_least_value(least):
+    torch.manual_seed(0)
+    x = torch.tensor([[[1.0, 3.0, 0.0, 4.0]]], dtype=torch.float64).repeat(20_000, 1, 1) * least
+    drawn = StochasticPool(4)(x)
+    shares = [(drawn == value * least).double().mean().item() for value in (1, 3, 4)]
+    assert shares == pytest.approx([1 / 8, 3 / 8, 4 / 8], abs=0.02)
+    expected = StochasticPool(4).eval()(x)[0].item()
+    assert expected == pytest.approx(26 / 8 * least, rel=1e-12)
+
+
+@pytest.mark.parametrize("value", [1e-40, 1e-30, 3e38])
+@pytest.mark.parametrize("training", [True, False])
+def test_chance_among_equals_gives_their_value(value, training):
+    x = torch.full((1, 2, 4), value)
+    torch.testing.assert_close(
+        StochasticPool(2).train(training)(x), torch.full((1, 2, 2), value), rtol=1e-5, atol=0
+    )
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_a_window_without_a_positive_value_gives_0(training):
     x = -torch.ones(1, 1, 4, 4)
@@ -58,13 +78,13 @@ def test_a_window_without_a_positive_value_gives_0(training):
 
 @pytest.mark.parametrize("size", [2, 5, 8, 25])
 def test_fractional_regions_cover_everything_once(size):
-    for out in range((size + 1) // 2, size + 1):
+    for out in range(size // 2, size + 1):
         for start in (0.0, 0.3, 0.99):
             edges = fractional_edges(size, out, start)
             widths = {b - a for a, b in pairwise(edges)}
             assert edges[0] == 0
             assert edges[-1] == size
-            assert widths <= {1, 2}
+            assert widths <= ({1, 2} if 2 * out >= size else {2, 3})
 
 
 @pytest.mark.parametrize("axes", [1, 2, 3])
@@ -77,6 +97,23 @@ def test_fractional_pooling_shrinks_by_its_ratio(axes, overlap):
     assert torch.isin(y, x).all()
     assert torch.equal(y.amax(), x.amax())
     assert torch.equal(pool.eval()(x), pool(x))
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(
+    ("size", "ratio", "out"), [(5, 2.0, 2), (7, 1.9, 3), (7, 1.5, 4), (3, 2.0, 1), (1, 2.0, 1)]
+)
+def test_fractional_pooling_gives_the_whole_part_of_its_quotient(size, ratio, out, training):
+    x = torch.rand(2, 3, size)
+    for overlap in (False, True):
+        y = FractionalMaxPool(ratio, overlap=overlap).train(training)(x)
+        assert y.shape == (2, 3, out)
+        assert torch.equal(y.amax(2), x.amax(2))  # every sample is in a region
+
+
+def test_an_impossible_number_of_regions_is_named():
+    with pytest.raises(ValueError, match="out must lie in 2 to 5; got 1"):
+        fractional_edges(5, 1, 0.5)
 
 
 def test_ratio_2_is_plain_pooling():

@@ -82,13 +82,53 @@ def test_gradients():
         ([0, 0, 0, 9, 3], "must lie inside the map of 8 x 8"),
         ([0, -1, 0, 3, 3], "must lie inside"),
         ([0, 5, 0, 3, 3], "must lie inside"),
-        ([1, 0, 0, 3, 3], "must name samples 0 to 0"),
+        ([0, -0.4, 0, 3, 3], "must lie inside .* no corner below 0"),
+        ([0, 0, float("nan"), 3, 3], "must lie inside .* got .*nan"),
+        ([0, 0, 0, float("inf"), 3], "must lie inside .* got .*inf"),
+        ([1, 0, 0, 3, 3], "must name samples 0 to 0; got 1 in"),
+        ([0.9, 0, 0, 3, 3], "must name samples 0 to 0; got 0.9 in"),
+        ([-0.5, 0, 0, 3, 3], "must name samples 0 to 0; got -0.5 in"),
+        ([float("nan"), 0, 0, 3, 3], "must name samples 0 to 0; got nan in"),
     ],
 )
 def test_boxes_outside_are_said(box, said):
     for layer in (RoIPool((2, 2)), RoIAlign((2, 2))):
         with pytest.raises(ValueError, match=said):
             layer(FIGURE, torch.tensor([box]).float())
+
+
+@pytest.mark.parametrize("kind", [RoIPool, RoIAlign])
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ({"scale": 0}, "scale must be above 0 and finite; got 0"),
+        ({"scale": float("nan")}, "scale must be above 0 and finite; got nan"),
+        ({"scale": float("inf")}, "scale must be above 0 and finite; got inf"),
+        ({"size": (2, 2, 2)}, r"size must be \(bins .* got \(2, 2, 2\)"),
+        ({"size": 2}, r"size must be \(bins .* got 2"),
+        ({"size": (2, 0)}, r"size must be at least 1; got \(2, 0\)"),
+    ],
+)
+def test_impossible_bins_are_named(kind, how, said):
+    with pytest.raises(ValueError, match=said):
+        kind(**{"size": (2, 2), **how})
+    with pytest.raises(ValueError, match=said):
+        {RoIPool: roi_pool, RoIAlign: roi_align}[kind](FIGURE, BOX, **{"size": (2, 2), **how})
+
+
+def test_layers_of_unknown_ways_are_refused():
+    with pytest.raises(ValueError, match="convention must be one of overlap, disjoint; got 'x'"):
+        RoIPool((2, 2), 1.0, "x")
+    with pytest.raises(ValueError, match="points must be at least 1; got 0"):
+        RoIAlign((2, 2), 1.0, 0)
+
+
+def test_align_is_as_exact_as_the_numbers_of_the_map():
+    x = torch.arange(9.0, dtype=torch.float64).expand(1, 1, 9, 9)  # its value is its column
+    boxes = torch.tensor([[0, 1.0, 1, 8, 8]], dtype=torch.float64)
+    wanted = 1 + 7 * (torch.arange(3, dtype=torch.float64) + 0.5) / 3 - 0.5
+    found = roi_align(x, boxes, (1, 3))[0, 0, 0]
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-14)
 
 
 def test_too_few_samples_for_disjoint_bins_are_said():

@@ -70,7 +70,7 @@ def test_several_axes_at_once():
 @pytest.mark.parametrize(
     ("how", "said"),
     [
-        ({"tiling": "round"}, "tiling must be strict, floor or ceil; got 'round'"),
+        ({"tiling": "round"}, "tiling must be one of strict, floor, ceil; got 'round'"),
         ({"stride": 0}, "stride must be at least 1"),
         ({"padding": -1}, "padding 0; got 1 and -1"),
         ({"dilation": 0}, "dilation must be at least 1"),
@@ -197,3 +197,10 @@ def test_hanging_windows_are_as_many_as_torch_has(size, kernel, stride, padding,
     except ValueError:
         found = 0
     assert found == wanted
+
+
+@pytest.mark.parametrize("size", [(0, 4), (4, -1)])
+def test_sizes_without_a_sample_are_named(size):
+    with pytest.raises(ValueError, match=r"sizes must be at least 1; got \(") as said:
+        even_widths([(4, 4), size], 3)
+    assert str(said.value).endswith(f"got {size}")

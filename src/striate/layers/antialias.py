@@ -1,13 +1,15 @@
 """Sampling down without aliasing, and sampling down on the grid that the picture itself names."""
 
 from itertools import product
+from math import inf
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from striate.layers.tiling import pad
+from striate.layers.bounds import at_least, indices, one_of
+from striate.layers.tiling import BORDERS, pad
 
 __all__ = [
     "AdaptivePolyphaseSampling",
@@ -28,8 +30,7 @@ def binomial(taps: int, axes: int) -> Tensor:
     Raises:
         ValueError: `taps` is below 1.
     """
-    if taps < 1:
-        raise ValueError(f"taps must be at least 1; got {taps}")
+    at_least(1, taps=taps)
     line = torch.ones(1, dtype=torch.float64)
     for _ in range(taps - 1):
         line = (F.pad(line, (0, 1)) + F.pad(line, (1, 0))) / 2
@@ -51,12 +52,14 @@ def blur(x: Tensor, taps: int = 3, stride: int = 2, padding: str = "reflect") ->
         padding: what stands beyond the border, see `pad`.
 
     Raises:
-        ValueError: `taps` or `stride` is below 1, or the padding is unknown or too wide.
+        ValueError: `taps` or `stride` is below 1, the padding is unknown or too wide, or x holds
+            integers.
 
     Source: Zhang 2019, Making Convolutional Networks Shift-Invariant Again, arXiv:1904.11486.
     """
-    if stride < 1:
-        raise ValueError(f"stride must be at least 1; got {stride}")
+    at_least(1, stride=stride)
+    if not (x.is_floating_point() or x.is_complex()):  # its filter would be rounded to zeros
+        raise ValueError(f"x must hold floating point numbers; got {x.dtype}")
     axes, channels = x.dim() - 2, x.shape[1]
     kernel = binomial(taps, axes).to(x)
     wide = pad(x, ((taps - 1) // 2, taps // 2), padding)
@@ -70,10 +73,15 @@ class BlurPool(nn.Module):
 
     A strided convolution becomes a plain one, its rectifier and a BlurPool; strided average
     pooling becomes a BlurPool.
+
+    Raises:
+        ValueError: as for `blur`.
     """
 
     def __init__(self, taps: int = 3, stride: int = 2, padding: str = "reflect") -> None:
         super().__init__()
+        at_least(1, taps=taps, stride=stride)
+        one_of(BORDERS, padding=padding)
         self.taps, self.stride, self.padding = taps, stride, padding
 
     def forward(self, x: Tensor) -> Tensor:
@@ -96,6 +104,9 @@ class MaxBlurPool(nn.Module):
         stride: distance of the kept positions, in samples.
         padding: beyond the border; with "circular" the maximum's window wraps as well.
 
+    Raises:
+        ValueError: a number is below 1, or as for `blur`.
+
     Source: Zhang 2019, arXiv:1904.11486.
     """
 
@@ -103,8 +114,8 @@ class MaxBlurPool(nn.Module):
         self, kernel: int = 2, taps: int = 3, stride: int = 2, padding: str = "reflect"
     ) -> None:
         super().__init__()
-        if kernel < 1:
-            raise ValueError(f"kernel must be at least 1; got {kernel}")
+        at_least(1, kernel=kernel, taps=taps, stride=stride)
+        one_of(BORDERS, padding=padding)
         self.kernel, self.taps, self.stride, self.padding = kernel, taps, stride, padding
 
     def forward(self, x: Tensor) -> Tensor:
@@ -130,8 +141,10 @@ def phases(x: Tensor, stride: int = 2) -> Tensor:
         product(range(stride), repeat=axes)
 
     Raises:
-        ValueError: a size is no multiple of `stride`: a shift would not permute the grids.
+        ValueError: `stride` is below 1, or a size is no multiple of it: a shift would not permute
+            the grids.
     """
+    at_least(1, stride=stride)
     if any(size % stride for size in x.shape[2:]):
         raise ValueError(
             f"x must have sizes that are multiples of stride {stride}; got {tuple(x.shape[2:])}"
@@ -150,17 +163,20 @@ class AdaptivePolyphaseSampling(nn.Module):
 
     A circular shift of the input permutes the grids, so the same one is found again: what is kept
     moves with the input, by exactly as much as a grid can. With circular convolutions and global
-    pooling a network's answer does not depend on shifts at all. Of equal norms the first grid
-    wins; norms are sums in float64, whose order the shift changes.
+    pooling a network's answer does not depend on shifts, as long as one norm is the largest. Where
+    norms tie the first grid wins, and a shift changes which one is the first: on periodic or
+    constant maps what is kept does depend on the shift. Norms are sums in float64, in whose last
+    digit the order of the samples shows, so near ties can fall either way.
 
     Shape: (N, C, *S) -> (N, C, *S / stride), and (N,) the grids chosen
 
     Args:
         stride: distance of the kept samples.
-        order: p of the norm.
+        order: p of the norm, at least 1; inf is the largest magnitude.
 
     Raises:
-        ValueError: a size is no multiple of `stride`.
+        ValueError: `stride` or `order` is below 1, a size is no multiple of `stride`, or an index
+            names no grid or is not one a sample.
 
     Source: Chaman, Dokmanic 2021, Truly Shift-Invariant Convolutional Neural Networks,
         arXiv:2011.14214.
@@ -168,6 +184,7 @@ class AdaptivePolyphaseSampling(nn.Module):
 
     def __init__(self, stride: int = 2, order: float = 2.0) -> None:
         super().__init__()
+        at_least(1, stride=stride, order=order)
         self.stride, self.order = stride, order
 
     def forward(self, x: Tensor, index: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -178,8 +195,12 @@ class AdaptivePolyphaseSampling(nn.Module):
         grids = phases(x, self.stride)
         if index is None:
             values = grids.detach().flatten(2).double().abs()
-            index = values.pow(self.order).sum(2).argmax(1)
-        return grids[torch.arange(len(x), device=x.device), index], index
+            largest = self.order == inf
+            norms = values.amax(2) if largest else values.pow(self.order).sum(2)
+            index = norms.argmax(1)
+        else:
+            indices(len(x), grids.shape[1], index=index)
+        return grids[torch.arange(len(x), device=x.device), index.long()], index
 
     def extra_repr(self) -> str:
         """Return the arguments."""
@@ -194,15 +215,20 @@ class AdaptivePolyphaseUpsampling(nn.Module):
     Args:
         stride: distance of the samples.
 
+    Raises:
+        ValueError: `stride` is below 1, or an index names no grid or is not one a sample.
+
     Source: the adjoint of `AdaptivePolyphaseSampling` at a given index.
     """
 
     def __init__(self, stride: int = 2) -> None:
         super().__init__()
+        at_least(1, stride=stride)
         self.stride = stride
 
     def forward(self, x: Tensor, index: Tensor) -> Tensor:
         """Return the larger map; `index` as the sampling gave it."""
+        indices(len(x), self.stride ** (x.dim() - 2), index=index)
         size = [side * self.stride for side in x.shape[2:]]
         whole = x.new_zeros(*x.shape[:2], *size)
         for number, grid in enumerate(_grids(self.stride, x.dim() - 2)):

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from striate.layers.bounds import at_least
+
 __all__ = ["Capsules", "PrimaryCapsules", "route", "squash"]
 
 
@@ -14,9 +16,13 @@ def squash(s: Tensor, dim: int = -1) -> Tensor:
 
     Source: Sabour, Frosst, Hinton 2017, Dynamic Routing Between Capsules, arXiv:1710.09829, eq. 1.
     """
-    square = s.square().sum(dim, keepdim=True)
-    # |s| as s^2 / |s| would have no derivative at 0; the added number is below float32's.
-    return s * (square + 1e-14).sqrt() / (1 + square)
+    most = torch.finfo(s.dtype).max
+    scale = s.detach().abs().sum(dim, keepdim=True).clamp(1, most).reciprocal()
+    part = s * scale  # its square does not overflow
+    square = part.square().sum(dim, keepdim=True)
+    zero = square == 0  # where |s| has no derivative
+    length = square.masked_fill(zero, 1).sqrt().masked_fill(zero, 0)
+    return part * (length / (scale.square() + square))
 
 
 def route(votes: Tensor, rounds: int = 3) -> tuple[Tensor, Tensor]:
@@ -34,8 +40,7 @@ def route(votes: Tensor, rounds: int = 3) -> tuple[Tensor, Tensor]:
 
     Source: Sabour, Frosst, Hinton 2017, procedure 1.
     """
-    if rounds < 1:
-        raise ValueError(f"rounds must be at least 1; got {rounds}")
+    at_least(1, rounds=rounds)
     logits = votes.new_zeros(votes.shape[:3])
     fixed = votes.detach()
     for _ in range(rounds - 1):
@@ -59,8 +64,7 @@ class PrimaryCapsules(nn.Module):
 
     def __init__(self, size: int = 8) -> None:
         super().__init__()
-        if size < 1:
-            raise ValueError(f"size must be at least 1; got {size}")
+        at_least(1, size=size)
         self.size = size
 
     def forward(self, x: Tensor) -> Tensor:
@@ -86,13 +90,17 @@ class Capsules(nn.Module):
         size: E, numbers in each.
         out: J, capsules voted for.
         out_size: D, numbers in each.
-        rounds: of the routing.
+        rounds: of the routing, at least 1.
+
+    Raises:
+        ValueError: a number is below 1, or u is of another shape.
 
     Source: Sabour, Frosst, Hinton 2017, section 4.
     """
 
     def __init__(self, inputs: int, size: int, out: int, out_size: int, rounds: int = 3) -> None:
         super().__init__()
+        at_least(1, inputs=inputs, size=size, out=out, out_size=out_size, rounds=rounds)
         self.rounds = rounds
         self.weight = nn.Parameter(torch.randn(inputs, out, size, out_size) * 0.1)
 

@@ -6,9 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from striate.layers.bounds import at_least
+
 __all__ = ["ComplexCells", "SimpleCells", "from_log_polar", "gabor", "hemifields", "log_polar"]
 
 BANDWIDTH = 0.56  # sigma / wavelength of a bandwidth of one octave
+
+FLAT = 1e-12  # a field of lower norm is made of rounding errors
 
 
 def gabor(
@@ -35,7 +39,8 @@ def gabor(
         aspect: of the envelope.
 
     Raises:
-        ValueError: `taps` is even or below 1, or the wavelength is not above 0.
+        ValueError: `taps` is even or below 1, the wavelength is not above 0, or every sample of the
+            field is the same, as with a single tap.
 
     Source: Jones, Palmer 1987; Daugman 1985.
     """
@@ -48,7 +53,13 @@ def gabor(
     envelope = torch.exp(-(along**2 + (aspect * across) ** 2) / (2 * sigma**2))
     field = envelope * torch.cos(2 * pi * along / wavelength + phase * pi / 180)
     field = field - field.mean()
-    return field / field.norm()
+    norm = float(field.norm())
+    if not norm > FLAT:
+        raise ValueError(
+            "taps, wavelength, angle and phase must give a field that is not flat; "
+            f"got {taps}, {wavelength}, {angle} and {phase}"
+        )
+    return field / norm
 
 
 class SimpleCells(nn.Module):
@@ -61,6 +72,9 @@ class SimpleCells(nn.Module):
         orientations: angles, evenly over 180 degrees.
         wavelengths: of each scale, in samples.
         taps: side of the receptive fields; 0: four times the longest wavelength's sigma.
+
+    Raises:
+        ValueError: there is no orientation or wavelength, or as for `gabor`.
 
     Source: Hubel, Wiesel 1959; Jones, Palmer 1987.
     """
@@ -75,6 +89,10 @@ class SimpleCells(nn.Module):
         taps: int = 0,
     ) -> None:
         super().__init__()
+        at_least(1, orientations=orientations)
+        at_least(0, taps=taps)
+        if not wavelengths:
+            raise ValueError(f"wavelengths must be one or more; got {wavelengths}")
         side = taps or 2 * int(2 * BANDWIDTH * max(wavelengths) + 0.5) + 1
         bank = [
             gabor(side, wavelength, 180 * k / orientations, phase)

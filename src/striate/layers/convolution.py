@@ -7,12 +7,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from striate.layers.tiling import effective_kernel, ends_of, pad, padding_for, shape_after
+from striate.layers.bounds import at_least, one_of
+from striate.layers.tiling import (
+    BORDERS,
+    TILINGS,
+    effective_kernel,
+    ends_of,
+    pad,
+    padding_for,
+    shape_after,
+)
 
 __all__ = ["Convolution", "col2im", "convolve", "fft_convolve", "im2col"]
 
 _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 BIASES = ("shared", "untied", "none")
+PAST_ONLY = ("zero", "constant", "replicate")  # borders that are made of no later sample
 
 
 def convolve(
@@ -34,12 +44,33 @@ def convolve(
     Args:
         flip: turn the kernel around along every axis first.
 
+    Raises:
+        ValueError: a number is below 1, the shapes do not fit, or a window has no position.
+
     Source: Goodfellow, Bengio, Courville 2016, Deep Learning, section 9.1.
     """
     axes = x.dim() - 2
+    _check_fit(x, weight, bias, groups)
+    for size, taps in zip(x.shape[2:], weight.shape[2:], strict=True):
+        shape_after(size, taps, stride, 0, dilation)
     if flip:
         weight = weight.flip(list(range(2, 2 + axes)))
     return _CONV[axes](x, weight, bias, stride, 0, dilation, groups)
+
+
+def _check_fit(x: Tensor, weight: Tensor, bias: Tensor | None, groups: int = 1) -> None:
+    """Refuse kernels and biases that are not for such maps."""
+    at_least(1, groups=groups)
+    axes = x.dim() - 2
+    if axes not in _CONV or weight.dim() != x.dim() or weight.shape[1] * groups != x.shape[1]:
+        raise ValueError(
+            f"x must be (N, C, *S), weight (O, C / {groups} groups, *K) with 1 to 3 axes; "
+            f"got {tuple(x.shape)} and {tuple(weight.shape)}"
+        )
+    if len(weight) % groups:
+        raise ValueError(f"groups must divide the {len(weight)} kernels; got {groups}")
+    if bias is not None and bias.shape != (len(weight),):
+        raise ValueError(f"bias must be ({len(weight)},); got {tuple(bias.shape)}")
 
 
 def im2col(x: Tensor, kernel: Sequence[int], stride: int = 1, dilation: int = 1) -> Tensor:
@@ -49,12 +80,15 @@ def im2col(x: Tensor, kernel: Sequence[int], stride: int = 1, dilation: int = 1)
     Math:  weight.flatten(1) @ im2col(x) is the convolution
 
     Raises:
-        ValueError: a window has no position.
+        ValueError: `kernel` is not one number an axis, a number is below 1, or a window has no
+            position.
 
     Source: Chellapilla, Puri, Simard 2006, High Performance Convolutional Neural Networks for
         Document Processing.
     """
     axes = x.dim() - 2
+    if len(kernel) != axes:
+        raise ValueError(f"kernel must be one number for each of {axes} axes; got {tuple(kernel)}")
     windows = x
     for axis, taps in enumerate(kernel):
         shape_after(x.shape[2 + axis], taps, stride, 0, dilation)
@@ -102,11 +136,12 @@ def fft_convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tenso
     Math:  y = F^-1(F(x) conj(F(w))); its cost does not depend on the kernel's size
 
     Raises:
-        ValueError: the kernel is larger than the map.
+        ValueError: the shapes do not fit, or the kernel is larger than the map.
 
     Source: Mathieu, Henaff, LeCun 2013, Fast Training of Convolutional Networks through FFTs,
         arXiv:1312.5851.
     """
+    _check_fit(x, weight, bias)
     size = x.shape[2:]
     left = tuple(shape_after(s, k) for s, k in zip(size, weight.shape[2:], strict=True))
     along = list(range(2, x.dim()))
@@ -135,7 +170,8 @@ class Convolution(nn.Module):
             weights of existing connections are parameters then, (links, *kernel).
         padding: "valid", "same", "full", "causal" (along the last axis, "same" along the others),
             a number, a pair for every axis, or a pair an axis.
-        border: what stands beyond the border, see `pad`.
+        border: what stands beyond the border, see `pad`; where the padding is causal zero, constant
+            or replicate.
         value: of a constant border.
         bias: "shared" by all positions, "untied" with one a position, or "none".
         size: of the maps that come in; needed for an untied bias alone.
@@ -143,9 +179,10 @@ class Convolution(nn.Module):
         flip: true convolution instead of correlation.
 
     Raises:
-        ValueError: a choice is unknown, groups do not divide the channels, a table names maps that
-            are not there, or an untied bias has no size; in the forward pass, windows have no
-            position or do not tile.
+        ValueError: a choice is unknown, a number out of range, groups do not divide the channels, a
+            table names maps that are not there, an untied bias has no size, or a causal padding
+            has a border made of later samples; in the forward pass, x has other channels or axes,
+            or not the size of the untied bias, or windows have no position or do not tile.
 
     Source: LeCun, Bottou, Bengio, Haffner 1998, table I, for connection tables.
     """
@@ -175,12 +212,17 @@ class Convolution(nn.Module):
         taps = (kernel,) * axes if isinstance(kernel, int) else tuple(kernel)
         if axes not in _CONV or len(taps) != axes:
             raise ValueError(f"axes must be 1 to 3, kernel one number an axis; got {axes}, {taps}")
+        at_least(1, channels=channels, out=out, kernel=taps, stride=stride)
+        at_least(1, dilation=dilation, groups=groups)
         if channels % groups or out % groups:
             raise ValueError(
                 f"groups must divide channels and out; got {groups}, {channels}, {out}"
             )
-        if bias not in BIASES:
-            raise ValueError(f"bias must be one of {', '.join(BIASES)}; got {bias!r}")
+        one_of(BIASES, bias=bias)
+        one_of(BORDERS, border=border)
+        one_of(TILINGS, tiling=tiling)
+        if padding == "causal":
+            one_of(PAST_ONLY, **{"border of a causal padding": border})
         self.kernel, self.stride, self.dilation, self.groups = taps, stride, dilation, groups
         self.border, self.value, self.tiling, self.flip = border, value, tiling, flip
         self.ends = _ends_for(padding, taps, stride, dilation)
@@ -191,7 +233,8 @@ class Convolution(nn.Module):
         if table is not None:
             self._connect(table, channels)
         places: tuple[int, ...] = (1,) * axes
-        if bias == "untied":
+        self.untied = bias == "untied"
+        if self.untied:
             if size is None:
                 raise ValueError("an untied bias needs the size of the maps that come in")
             places = self.shape_of(tuple(size))
@@ -224,8 +267,11 @@ class Convolution(nn.Module):
         """Return the size behind this layer.
 
         Raises:
-            ValueError: there is no position, or strict windows do not tile.
+            ValueError: there is another number of axes, no position, or strict windows do not
+                tile.
         """
+        if len(size) != len(self.kernel):
+            raise ValueError(f"size must have {len(self.kernel)} axes; got {tuple(size)}")
         how = self.stride, 0, self.dilation, self.tiling
         places = []
         for s, k, (before, after) in zip(size, self.kernel, self.ends, strict=True):
@@ -234,9 +280,24 @@ class Convolution(nn.Module):
             places.append(min(count, (before + s - 1) // self.stride + 1) if hanging else count)
         return tuple(places)
 
+    def _places(self, x: Tensor) -> tuple[int, ...]:
+        """Return the size behind x; refuse maps that this layer is not made for."""
+        channels = self.shape[1] * self.groups
+        if x.dim() != len(self.kernel) + 2 or x.shape[1] != channels:
+            raise ValueError(
+                f"x must be (N, {channels}, *S) with {len(self.kernel)} axes; got {tuple(x.shape)}"
+            )
+        places = self.shape_of(tuple(x.shape[2:]))
+        if self.untied and self.bias is not None and self.bias.shape[1:] != places:
+            raise ValueError(
+                f"x must give maps of the size {tuple(self.bias.shape[1:])} of the untied bias; "
+                f"got {tuple(x.shape)}, which gives {places}"
+            )
+        return places
+
     def forward(self, x: Tensor) -> Tensor:
         """Return the maps."""
-        places = self.shape_of(tuple(x.shape[2:]))
+        places = self._places(x)
         wide = pad(x, self.ends, self.border, self.value)
         if self.tiling == "ceil":  # windows hang over the end, and none begins behind it
             span = [effective_kernel(k, self.dilation) for k in self.kernel]
@@ -279,4 +340,7 @@ def _ends_for(
         last = len(taps) - 1
         kinds = ["same" if padding == "causal" and a != last else padding for a in range(len(taps))]
         return [list(padding_for(k, t, stride, dilation)) for k, t in zip(kinds, taps, strict=True)]
-    return ends_of(padding, len(taps))
+    ends = ends_of(padding, len(taps))
+    for pair in ends:
+        at_least(0, padding=pair)
+    return ends

@@ -61,6 +61,10 @@ class TiledConvolution(nn.Module):
             raise ValueError(f"tile must be at least 0, maps 1; got {tile}, {channels}, {out}")
         self.size, self.stride = tuple(size), stride
         self.kernel = (kernel,) * len(self.size) if isinstance(kernel, int) else tuple(kernel)
+        if len(self.kernel) != len(self.size):
+            raise ValueError(
+                f"kernel must be one number for each of {len(self.size)} axes; got {self.kernel}"
+            )
         pairs = zip(self.size, self.kernel, strict=True)
         self.places = tuple(shape_after(s, k, stride) for s, k in pairs)
         tiles = [min(tile, p) if tile else p for p in self.places]
@@ -90,7 +94,17 @@ class TiledConvolution(nn.Module):
 
     @torch.no_grad()
     def copy_kernel(self, weight: Tensor, bias: Tensor | None = None) -> None:
-        """Give every position the kernels of a convolution: (O, C, *K), (O,)."""
+        """Give every position the kernels of a convolution: (O, C, *K), (O,).
+
+        Raises:
+            ValueError: `weight` or `bias` is of another shape.
+        """
+        _, out, values = self.weight.shape
+        wanted = (out, values // prod(self.kernel), *self.kernel)
+        if weight.shape != wanted:
+            raise ValueError(f"weight must be {wanted}; got {tuple(weight.shape)}")
+        if bias is not None and bias.shape != (out,):
+            raise ValueError(f"bias must be ({out},); got {tuple(bias.shape)}")
         self.weight.copy_(weight.flatten(1).expand_as(self.weight))
         if self.bias is not None and bias is not None:
             self.bias.copy_(bias.expand_as(self.bias))

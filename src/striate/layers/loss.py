@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from striate.layers.bounds import indices
+
 __all__ = [
     "SquaredError",
     "euclidean_loss",
@@ -27,16 +29,33 @@ def shares(y: Tensor, answer: Tensor) -> Tensor:
     """Return the share of each class, (N, K) like `answer`: one-hot rows of (N,) classes.
 
     Raises:
-        ValueError: `y` is neither (N,) nor of the shape of `answer`.
+        ValueError: `y` is neither (N,) integers 0 to K - 1 nor of the shape of `answer`, or the
+            batch is empty.
     """
+    _check_batch(y, answer)
     if y.shape == answer.shape:
         return y.to(answer)
-    if y.shape != answer.shape[:1]:
+    indices(len(answer), answer.shape[1], y=y)
+    return F.one_hot(y.long(), answer.shape[1]).to(answer)
+
+
+def _check_batch(y: Tensor, answer: Tensor) -> None:
+    """Refuse shapes that do not fit, and the mean over no sample."""
+    classes = y.shape == answer.shape[:1] and answer.dim() == 2
+    if answer.dim() < 2 or not (classes or y.shape == answer.shape):
+        wanted = f"({len(answer)},) classes or {tuple(answer.shape)} shares"
+        if answer.dim() < 2:
+            wanted = "(N,) classes or (N, K) shares, the answer (N, K)"
         raise ValueError(
-            f"y must be ({len(answer)},) classes or {tuple(answer.shape)} shares; "
-            f"got {tuple(y.shape)}"
+            f"y must be {wanted}; got {tuple(y.shape)} for an answer {tuple(answer.shape)}"
         )
-    return F.one_hot(y, answer.shape[1]).to(answer)
+    if not len(y):
+        raise ValueError(f"y must have at least one sample; got {tuple(y.shape)}")
+
+
+def _weighed(share: Tensor, values: Tensor) -> Tensor:
+    """Return the sum over classes, in which a share of 0 counts 0, of infinity too."""
+    return (share * values.masked_fill((share == 0) & ~values.isfinite(), 0)).sum(1)
 
 
 def softmax_loss(logits: Tensor, y: Tensor) -> Tensor:
@@ -45,6 +64,7 @@ def softmax_loss(logits: Tensor, y: Tensor) -> Tensor:
     Shape: (N, K), (N,) or (N, K) -> ()
     Math:  -sum_k y_k log p_k, p = softmax(logits); finite for any logits
     """
+    _check_batch(y, logits)
     return nll_loss(logits.log_softmax(1), y)
 
 
@@ -52,9 +72,9 @@ def nll_loss(chances: Tensor, y: Tensor) -> Tensor:
     """Negative log likelihood of the logarithms of probabilities, in nats.
 
     Shape: (N, K), (N,) or (N, K) -> ()
-    Math:  -sum_k y_k log p_k
+    Math:  -sum_k y_k log p_k, where 0 log 0 = 0
     """
-    return -(shares(y, chances) * chances).sum(1).mean()
+    return -_weighed(shares(y, chances), chances).mean()
 
 
 def sigmoid_loss(logits: Tensor, y: Tensor) -> Tensor:
@@ -74,8 +94,10 @@ def euclidean_loss(answer: Tensor, target: Tensor) -> Tensor:
     Math:  1/2 |answer - target|^2
 
     Raises:
-        ValueError: the shapes differ.
+        ValueError: the shapes differ, or the batch is empty.
     """
+    if answer.shape[:1] == (0,):
+        raise ValueError(f"answer must have at least one sample; got {tuple(answer.shape)}")
     if answer.shape != target.shape:
         raise ValueError(
             f"target must be {tuple(answer.shape)} like the answer; got {tuple(target.shape)}"
@@ -161,4 +183,4 @@ def map_loss(distances: Tensor, y: Tensor, rubbish: float = 1.0) -> Tensor:
     right = shares(y, distances)
     outside = distances.new_full((len(distances), 1), -rubbish)
     rest = torch.cat([-distances, outside], 1).logsumexp(1)
-    return ((right * distances).sum(1) + right.sum(1) * rest).mean()
+    return (_weighed(right, distances) + right.sum(1) * rest).mean()

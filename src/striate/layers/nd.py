@@ -9,6 +9,7 @@ from copy import deepcopy
 import torch
 from torch import nn
 
+from striate.layers.bounds import at_least
 from striate.layers.pool import MaxPool2d, MaxPool3d
 
 __all__ = ["avg_pool", "batch_norm", "conv", "max_pool", "measured_shape"]
@@ -17,6 +18,15 @@ CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 BATCH_NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 MAX_POOL = {1: nn.MaxPool1d, 2: MaxPool2d, 3: MaxPool3d}
 AVG_POOL = {1: nn.AvgPool1d, 2: nn.AvgPool2d, 3: nn.AvgPool3d}
+
+
+def _check_axes(axes: int, kernel: int | tuple[int, ...] = 1) -> None:
+    """Refuse a number of axes that torch has no layer for, and a kernel for another number."""
+    if axes not in CONV:
+        raise ValueError(f"axes must be 1 to 3; got {axes}")
+    at_least(1, kernel=kernel)
+    if isinstance(kernel, tuple) and len(kernel) != axes:
+        raise ValueError(f"kernel must be one number for each of {axes} axes; got {kernel}")
 
 
 def conv(
@@ -33,7 +43,15 @@ def conv(
     """Return torch's convolution for `axes` spatial axes, equal along each of them.
 
     Shape: (N, C, *S) -> (N, out, *floor((S + 2 pad - kernel) / stride + 1))
+
+    Raises:
+        ValueError: a number is out of range, or groups do not divide the channels.
     """
+    _check_axes(axes, kernel)
+    at_least(1, channels=channels, out=out, stride=stride, groups=groups)
+    at_least(0, pad=pad)
+    if channels % groups or out % groups:
+        raise ValueError(f"groups must divide channels and out; got {groups}, {channels}, {out}")
     return CONV[axes](channels, out, kernel, stride=stride, padding=pad, groups=groups, bias=bias)
 
 
@@ -41,7 +59,12 @@ def batch_norm(axes: int, channels: int, momentum: float = 0.1) -> nn.Module:
     """Return torch's batch normalisation: mean 0, variance 1 a channel, then weight and bias.
 
     Shape: (N, C, *S) -> (N, C, *S)
+
+    Raises:
+        ValueError: a number is out of range.
     """
+    _check_axes(axes)
+    at_least(1, channels=channels)
     return BATCH_NORM[axes](channels, momentum=momentum)
 
 
@@ -57,7 +80,15 @@ def max_pool(
 
     Shape: (N, C, *S) -> (N, C, *floor((S + 2 pad - kernel) / stride + 1)), ceil when `hanging`:
         the last window may hang over the end
+
+    Raises:
+        ValueError: a number is out of range, or `pad` above half of the kernel.
     """
+    _check_axes(axes, kernel)
+    at_least(1, stride=1 if stride is None else stride)
+    at_least(0, pad=pad)
+    if 2 * pad > (min(kernel) if isinstance(kernel, tuple) else kernel):
+        raise ValueError(f"pad must be at most half of the kernel {kernel}; got {pad}")
     return MAX_POOL[axes](kernel, stride, pad, ceil_mode=hanging)
 
 
@@ -71,7 +102,12 @@ def avg_pool(
     """Return torch's average pooling, without overlap unless `stride` says so.
 
     Shape: (N, C, *S) -> (N, C, *floor((S - kernel) / stride + 1)), ceil when `hanging`
+
+    Raises:
+        ValueError: a number is out of range.
     """
+    _check_axes(axes, kernel)
+    at_least(1, stride=1 if stride is None else stride)
     return AVG_POOL[axes](kernel, stride, ceil_mode=hanging)
 
 

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from striate.layers.bounds import at_least
+
 __all__ = [
     "Brightness",
     "LocalContrastNorm",
@@ -26,7 +28,10 @@ class Brightness(nn.Module):
         mean: subtracted from each channel before, in raw units; none: nothing was.
         std: that each channel was divided by, in raw units.
         black: raw value.
-        white: raw value.
+        white: raw value, another than black.
+
+    Raises:
+        ValueError: a std is not above 0, or white is black.
     """
 
     scale: Tensor
@@ -40,6 +45,10 @@ class Brightness(nn.Module):
         white: float = 1.0,
     ) -> None:
         super().__init__()
+        if not all(one > 0 for one in std):
+            raise ValueError(f"std must be above 0; got {tuple(std)}")
+        if not abs(white - black) > 0:
+            raise ValueError(f"white must differ from black {black}; got {white}")
         known = bool(mean)
         scale = torch.tensor(tuple(std) or (1.0,)) / (white - black if known else 1.0)
         shift = (torch.tensor(tuple(mean) or (0.0,)) - black) / (white - black)
@@ -70,18 +79,22 @@ def local_response(
     Source: Krizhevsky, Sutskever, Hinton 2012, ImageNet Classification with Deep Convolutional
         Neural Networks, section 3.3.
     """
-    if n < 1:
-        raise ValueError(f"n must be at least 1; got {n}")
+    at_least(1, n=n)
     squares = F.pad(x.square().movedim(1, -1), (n // 2, (n - 1) // 2))
     activity = squares.unfold(-1, n, 1).sum(-1).movedim(-1, 1)
     return x * (k + alpha * activity).pow(-beta)
 
 
 class LocalResponseNorm(nn.Module):
-    """Competition between maps; see `local_response`. Without parameters."""
+    """Competition between maps; see `local_response`. Without parameters.
+
+    Raises:
+        ValueError: `n` is below 1.
+    """
 
     def __init__(self, n: int = 5, k: float = 2.0, alpha: float = 1e-4, beta: float = 0.75) -> None:
         super().__init__()
+        at_least(1, n=n)
         self.n, self.k, self.alpha, self.beta = n, k, alpha, beta
 
     def forward(self, x: Tensor) -> Tensor:
@@ -104,6 +117,12 @@ def gaussian(taps: int, axes: int, sigma: float) -> Tensor:
     for _ in range(axes - 1):
         kernel = kernel[..., None] * line
     return kernel / kernel.sum()
+
+
+def _check_neighbourhood(taps: int, sigma: float) -> None:
+    """Refuse a neighbourhood without a centre or a width."""
+    if taps < 1 or taps % 2 == 0 or not sigma > 0:
+        raise ValueError(f"taps must be odd and sigma above 0; got {taps} and {sigma}")
 
 
 def local_contrast(
@@ -133,8 +152,7 @@ def local_contrast(
     Source: Jarrett, Kavukcuoglu, Ranzato, LeCun 2009, What is the Best Multi-Stage Architecture
         for Object Recognition?, section 2.
     """
-    if taps < 1 or taps % 2 == 0 or sigma <= 0:
-        raise ValueError(f"taps must be odd and sigma above 0; got {taps} and {sigma}")
+    _check_neighbourhood(taps, sigma)
     axes = x.dim() - 2
     kernel = gaussian(taps, axes, sigma).to(x)[None, None]
     convolve = (F.conv1d, F.conv2d, F.conv3d)[axes - 1]
@@ -154,7 +172,11 @@ def local_contrast(
 
 
 class LocalContrastNorm(nn.Module):
-    """Contrast within a neighbourhood; see `local_contrast`. Without parameters."""
+    """Contrast within a neighbourhood; see `local_contrast`. Without parameters.
+
+    Raises:
+        ValueError: `taps` is even or below 1, or `sigma` is not above 0.
+    """
 
     def __init__(
         self,
@@ -165,6 +187,7 @@ class LocalContrastNorm(nn.Module):
         floor: float | None = None,
     ) -> None:
         super().__init__()
+        _check_neighbourhood(taps, sigma)
         self.taps, self.sigma, self.divide, self.floor = taps, sigma, divide, floor
 
     def forward(self, x: Tensor) -> Tensor:

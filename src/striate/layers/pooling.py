@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from striate.layers.bounds import one_of
 from striate.layers.tiling import shape_after
 
 __all__ = [
@@ -94,11 +95,13 @@ class StochasticPool(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return one value a window."""
         values = windows(x, self.kernel, self.stride).clamp(min=0)
-        total = values.sum(-1, keepdim=True)
+        top = values.detach().amax(-1, keepdim=True)
+        part = values / torch.where(top > 0, top, 1)  # squares do not vanish, sums not overflow
         if not self.training:
-            return (values.square() / torch.where(total > 0, total, 1)).sum(-1)
-        chances = torch.where(total > 0, values, 1).detach()
-        drawn = torch.multinomial(chances.flatten(0, -2).float(), 1).view(total.shape)
+            total = part.sum(-1, keepdim=True)
+            return (values * part / torch.where(top > 0, total, 1)).sum(-1)
+        chances = torch.where(top > 0, part, 1).detach()
+        drawn = torch.multinomial(chances.flatten(0, -2).float(), 1).view(top.shape)
         return values.gather(-1, drawn).squeeze(-1)
 
     def extra_repr(self) -> str:
@@ -107,13 +110,15 @@ class StochasticPool(nn.Module):
 
 
 def fractional_edges(size: int, out: int, start: float) -> list[int]:
-    """Return where `out` regions of one or two samples begin, and the end of the last.
+    """Return where `out` regions begin, of as even a width as there is, and the end of the last.
 
-    Math: a_i = ceil(alpha (i + u)) - ceil(alpha u), alpha = size / out; the last edge is `size`
+    Math: a_i = ceil(alpha (i + u)) - ceil(alpha u), alpha = size / out; the last edge is `size`.
+          Regions take floor(alpha) or ceil(alpha) samples: one or two, or two or three where out is
+          floor(size / 2) of an odd size
 
     Args:
         size: samples along the axis.
-        out: regions, from size / 2 to size.
+        out: regions, from floor(size / 2), at least 1, to size.
         start: u, 0 to 1; another one gives other regions.
 
     Raises:
@@ -121,8 +126,9 @@ def fractional_edges(size: int, out: int, start: float) -> list[int]:
 
     Source: Graham 2014, Fractional Max-Pooling, arXiv:1412.6071, section 2 (pseudorandom).
     """
-    if not out <= size <= 2 * out:
-        raise ValueError(f"out must lie in {ceil(size / 2)} to {size}; got {out}")
+    least = max(1, size // 2)
+    if not least <= out <= size:
+        raise ValueError(f"out must lie in {least} to {size}; got {out}")
     alpha = size / out
     first = ceil(alpha * start)
     edges = [ceil(alpha * (i + start)) - first for i in range(out)]
@@ -130,11 +136,12 @@ def fractional_edges(size: int, out: int, start: float) -> list[int]:
 
 
 class FractionalMaxPool(nn.Module):
-    """The maximum of regions of one or two samples an axis: shrinks by less than 2.
+    """The maximum of regions of one or two samples an axis: shrinks by 1 to 2.
 
-    In training each pass draws other regions; else they are the same for one size.
+    In training each pass draws other regions; else they are the same for one size. Together the
+    regions hold every sample, so some are of three where floor(S / ratio) is less than half of S.
 
-    Shape: (N, C, *S) -> (N, C, *floor(S / ratio))
+    Shape: (N, C, *S) -> (N, C, *floor(S / ratio)), but 1 where S is 1
 
     Args:
         ratio: 1 to 2, by which each axis shrinks.
@@ -156,7 +163,7 @@ class FractionalMaxPool(nn.Module):
         """Return the maxima."""
         for axis in range(2, x.dim()):
             size = x.shape[axis]
-            out = max(1, ceil(size / 2), int(size / self.ratio))
+            out = max(1, int(size / self.ratio))
             start = float(torch.rand(())) if self.training else 0.5
             edges = torch.tensor(fractional_edges(size, out, start), device=x.device)
             last = edges[1:] - 1 + int(self.overlap)
@@ -225,8 +232,7 @@ class GlobalPool(nn.Module):
 
     def __init__(self, kind: str = "mean") -> None:
         super().__init__()
-        if kind not in self.KINDS:
-            raise ValueError(f"kind must be one of {', '.join(self.KINDS)}; got {kind!r}")
+        one_of(self.KINDS, kind=kind)
         self.kind = kind
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,9 +1,13 @@
 """Regions of interest: any rectangle of a map -> the same number of values."""
 
+from collections.abc import Sequence
+from math import inf
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from striate.layers.bounds import at_least, one_of
 
 __all__ = ["RoIAlign", "RoIPool", "roi_align", "roi_pool"]
 
@@ -34,14 +38,13 @@ def roi_pool(
 
     Raises:
         ValueError: a box lies outside the map or is empty, names no sample, or has fewer samples
-            than bins where bins may not overlap; the convention is unknown.
+            than bins where bins may not overlap; the convention is unknown, the size no pair of
+            at least 1, or the scale not above 0.
 
     Source: Girshick 2015, Fast R-CNN, arXiv:1504.08083, section 2.1.
     """
-    if convention not in CONVENTIONS:
-        raise ValueError(f"convention must be one of {', '.join(CONVENTIONS)}; got {convention!r}")
-    if min(size) < 1:
-        raise ValueError(f"size must be at least 1 along both axes; got {size}")
+    one_of(CONVENTIONS, convention=convention)
+    _check_bins(size, scale)
     _check(x, boxes)
     corners = torch.floor(boxes[:, 1:].double() * scale + 0.5).long().tolist()
     pooled = []
@@ -70,14 +73,30 @@ def _bins(start: int, length: int, count: int, convention: str) -> list[tuple[in
     return [(a, start - (-(i + 1) * length // count)) for i, a in enumerate(low)]
 
 
+def _check_bins(size: tuple[int, int], scale: float) -> None:
+    """Refuse numbers of bins and scales that no map has."""
+    if not isinstance(size, Sequence) or len(size) != 2:
+        raise ValueError(f"size must be (bins along H, bins along W); got {size}")
+    at_least(1, size=size)
+    if not 0 < scale < inf:
+        raise ValueError(f"scale must be above 0 and finite; got {scale}")
+
+
 def _check(x: Tensor, boxes: Tensor) -> None:
+    """Refuse boxes that name no sample or begin before the picture, and shapes that do not fit."""
     if x.dim() != 4 or boxes.dim() != 2 or boxes.shape[1] != 5:
         raise ValueError(
             "x must be (N, C, H, W) and boxes (R, 5), a row (sample, x0, y0, x1, y1); "
             f"got {tuple(x.shape)} and {tuple(boxes.shape)}"
         )
-    if len(boxes) and not 0 <= int(boxes[:, 0].min()) <= int(boxes[:, 0].max()) < len(x):
-        raise ValueError(f"boxes must name samples 0 to {len(x) - 1}; got {boxes[:, 0].tolist()}")
+    for row in boxes.tolist():
+        sample, *corners = row
+        if not (0 <= sample < len(x) and sample == int(sample)):
+            raise ValueError(f"boxes must name samples 0 to {len(x) - 1}; got {sample:g} in {row}")
+        if not all(0 <= corner < inf for corner in corners):
+            raise ValueError(
+                f"boxes must lie inside the map, no corner below 0 or infinite; got {row}"
+            )
 
 
 def roi_align(
@@ -96,12 +115,13 @@ def roi_align(
         points: places read along each axis of a bin.
 
     Raises:
-        ValueError: a box lies outside the map or is empty, or names no sample.
+        ValueError: a box lies outside the map or is empty, or names no sample; a number of bins or
+            points is below 1, or the scale not above 0.
 
     Source: He, Gkioxari, Dollar, Girshick 2017, Mask R-CNN, arXiv:1703.06870, section 3.
     """
-    if min(size) < 1 or points < 1:
-        raise ValueError(f"size and points must be at least 1; got {size} and {points}")
+    _check_bins(size, scale)
+    at_least(1, points=points)
     _check(x, boxes)
     edges = boxes[:, 1:].to(x) * scale
     low, high = edges[:, :2], edges[:, 2:]
@@ -120,7 +140,10 @@ def roi_align(
 
 def _between(side: int, low: Tensor, high: Tensor, count: int, points: int) -> Tensor:
     """Return the weight of each sample in each bin along one axis: (R, count, side)."""
-    share = (torch.arange(count * points, device=low.device) + 0.5) / (count * points)
+    # Half a number has too few digits for the places; from float32 on they are exact in its own.
+    exact = torch.promote_types(low.dtype, torch.float32)
+    share = torch.arange(count * points, dtype=exact, device=low.device) + 0.5
+    share = share / (count * points)
     place = low[:, None] + share.to(low) * (high - low)[:, None] - 0.5
     place = place.clamp(0, side - 1)
     samples = torch.arange(side, device=low.device)
@@ -129,12 +152,18 @@ def _between(side: int, low: Tensor, high: Tensor, count: int, points: int) -> T
 
 
 class RoIPool(nn.Module):
-    """The maximum of each bin of each rectangle; see `roi_pool`. Without parameters."""
+    """The maximum of each bin of each rectangle; see `roi_pool`. Without parameters.
+
+    Raises:
+        ValueError: as for `roi_pool`.
+    """
 
     def __init__(
         self, size: tuple[int, int], scale: float = 1.0, convention: str = "overlap"
     ) -> None:
         super().__init__()
+        one_of(CONVENTIONS, convention=convention)
+        _check_bins(size, scale)
         self.how: dict[str, Any] = {"size": size, "scale": scale, "convention": convention}
 
     def forward(self, x: Tensor, boxes: Tensor) -> Tensor:
@@ -147,10 +176,16 @@ class RoIPool(nn.Module):
 
 
 class RoIAlign(nn.Module):
-    """The mean of each bin of each rectangle; see `roi_align`. Without parameters."""
+    """The mean of each bin of each rectangle; see `roi_align`. Without parameters.
+
+    Raises:
+        ValueError: as for `roi_align`.
+    """
 
     def __init__(self, size: tuple[int, int], scale: float = 1.0, points: int = 2) -> None:
         super().__init__()
+        _check_bins(size, scale)
+        at_least(1, points=points)
         self.how: dict[str, Any] = {"size": size, "scale": scale, "points": points}
 
     def forward(self, x: Tensor, boxes: Tensor) -> Tensor:

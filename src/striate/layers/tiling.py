@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from striate.layers.bounds import at_least, one_of
+
 __all__ = [
     "BORDERS",
     "effective_kernel",
@@ -30,6 +32,8 @@ BORDERS = {
     "reflect": "reflect",
     "circular": "circular",
 }
+
+TILINGS = ("strict", "floor", "ceil")  # what is done where the last window does not fit
 
 
 def effective_kernel(kernel: int, dilation: int = 1) -> int:
@@ -77,10 +81,12 @@ def even_widths(sizes: Sequence[Sequence[int]], first: int) -> list[int]:
         first: maps of the first layer.
 
     Raises:
-        ValueError: there is no layer, or `first` is below 1.
+        ValueError: there is no layer, or a size or `first` is below 1.
     """
     if not sizes or first < 1:
         raise ValueError(f"sizes must name a layer, first be at least 1; got {sizes}, {first}")
+    for size in sizes:
+        at_least(1, sizes=size)
     values = first * prod(sizes[0])
     return [max(1, round(values / prod(size))) for size in sizes]
 
@@ -109,8 +115,7 @@ def shape_after(
     """
     if isinstance(size, tuple):
         return tuple(shape_after(one, kernel, stride, padding, dilation, tiling) for one in size)
-    if tiling not in ("strict", "floor", "ceil"):
-        raise ValueError(f"tiling must be strict, floor or ceil; got {tiling!r}")
+    one_of(TILINGS, tiling=tiling)
     if stride < 1 or padding < 0:
         raise ValueError(f"stride must be at least 1, padding 0; got {stride} and {padding}")
     span = effective_kernel(kernel, dilation)
@@ -152,8 +157,7 @@ def padding_for(kind: str, kernel: int, stride: int = 1, dilation: int = 1) -> t
         "full": (more, more),
         "causal": (more, 0),
     }
-    if kind not in kinds:
-        raise ValueError(f"padding must be one of {', '.join(kinds)}; got {kind!r}")
+    one_of(kinds, padding=kind)
     return kinds[kind]
 
 
@@ -177,8 +181,7 @@ def pad(
         ValueError: `border` is unknown, an amount is negative, of the wrong number, or wider than
             the map can be reflected or wrapped.
     """
-    if border not in BORDERS:
-        raise ValueError(f"border must be one of {', '.join(BORDERS)}; got {border!r}")
+    one_of(BORDERS, border=border)
     ends = ends_of(amounts, x.dim() - 2)
     most = {"reflect": -1, "circular": 0}.get(border)
     for size, pair in zip(x.shape[2:], ends, strict=True):

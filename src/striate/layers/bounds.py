@@ -1,0 +1,69 @@
+"""What arguments may be: numbers, choices and indices out of bounds are refused by name."""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+__all__ = ["at_least", "indices", "one_of"]
+
+
+def at_least(least: float, **numbers: float | Sequence[float]) -> None:
+    """Refuse numbers below `least`, alone or in a sequence.
+
+    Args:
+        least: the smallest number allowed.
+        numbers: by the name of their argument.
+
+    Raises:
+        ValueError: a number is below `least`, or not a number.
+    """
+    for name, value in numbers.items():
+        each = value if isinstance(value, Sequence) else (value,)
+        if not all(number >= least for number in each):  # nan is not at least anything
+            raise ValueError(f"{name} must be at least {least}; got {value}")
+
+
+def one_of(choices: Iterable[str], **names: str) -> None:
+    """Refuse words that are not among `choices`.
+
+    Args:
+        choices: the words allowed.
+        names: by the name of their argument.
+
+    Raises:
+        ValueError: a word is unknown.
+    """
+    known = tuple(choices)
+    for name, value in names.items():
+        if value not in known:
+            raise ValueError(f"{name} must be one of {', '.join(known)}; got {value!r}")
+
+
+def indices(length: int, count: int, **tensors: Tensor) -> None:
+    """Refuse what does not number `length` things by 0 to `count` - 1.
+
+    Looking at the values waits for the device that holds them, once a tensor.
+
+    Args:
+        length: how many numbers there must be.
+        count: how many different ones there may be.
+        tensors: by the name of their argument.
+
+    Raises:
+        ValueError: a tensor is of another shape, holds no integers, or one out of range.
+    """
+    for name, index in tensors.items():
+        whole = not (index.is_floating_point() or index.is_complex() or index.dtype == torch.bool)
+        if index.shape != (length,) or not whole:
+            raise ValueError(
+                f"{name} must be ({length},) integers 0 to {count - 1}; "
+                f"got {tuple(index.shape)} of {index.dtype}"
+            )
+        if not length:
+            continue
+        low, high = torch.stack(index.aminmax()).tolist()
+        if low < 0 or high >= count:
+            raise ValueError(
+                f"{name} must be integers 0 to {count - 1}; got {low if low < 0 else high}"
+            )
