@@ -19,7 +19,7 @@ def test_accuracy_is_a_share():
 
 
 def test_every_lesson_says_what_it_is():
-    assert len(LESSONS) == 11
+    assert len(LESSONS) == 12
     assert all(run.__doc__ for run in LESSONS.values())
     assert Lesson("t", "x", {}, "<svg/>").suffix == ".svg"
 

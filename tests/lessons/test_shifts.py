@@ -18,15 +18,17 @@ def test_aliasing_is_that_of_the_golden_vectors():
 def test_global_pooling_does_not_care_where():
     numbers = teach("invariance").numbers
     flat, everywhere = numbers["flattened"], numbers["global pooling"]
-    assert everywhere["+6 px, %"] > everywhere["+0 px, %"] - 5
+    assert len(set(everywhere.values())) == 1
+    assert everywhere["+0 px, %"] > 80
     assert flat["+6 px, %"] < flat["+0 px, %"] - 30
 
 
 @pytest.mark.slow
-def test_larger_windows_change_less():
+def test_windows_that_overlap_keep_more_answers():
     numbers = teach("pooling").numbers
-    change = [facts["change by shift, of the variance"][1] for facts in numbers.values()]
-    assert change[-1] < change[0]
+    kept = [facts["answers kept by shift, %"] for facts in numbers.values()]
+    assert all(wide[1] > kept[0][1] for wide in kept[1:])  # a shift by one sample
+    assert all(wide[4] < 30 for wide in kept)
 
 
 @pytest.mark.slow

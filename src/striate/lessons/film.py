@@ -40,7 +40,7 @@ def organisation(seed: int) -> Lesson:
     text = (
         "Each frame shows the 24 kernels of the first S-layer, from left to right after 0, 1, 2, "
         "5, 10 and 20 rounds. Nobody names the digits; wherever a cell is the strongest of its "
-        "column its plane learns what it saw. At the end digits have planes of their own."
+        "column its plane learns what it saw. At the end most digits have a plane of their own."
     )
     return Lesson("A neocognitron organises itself", text, numbers, png(_strip(frames)))
 
