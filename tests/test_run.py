@@ -8,7 +8,8 @@ from striate import bundle
 from striate.data.material import gather
 from striate.errors import DataError, RecipeError
 from striate.recipe import Recipe
-from striate.run import train
+from striate.run import check_recipe, train
+from striate.spec import Spec
 from striate.train.resume import newest
 
 SHORT = Recipe(epochs=8, checkpoint=1000, model_options={"width": 8}, threads=1)
@@ -165,3 +166,10 @@ def test_a_folder_that_exists_is_never_overwritten(material, tmp_path):
 def test_going_on_with_no_run_is_refused(material, tmp_path):
     with pytest.raises(DataError, match="is no run to go on with"):
         train("photos", material, SHORT, tmp_path / "none", resume=True, quiet=True)
+
+
+def test_networks_of_values_do_not_read_words():
+    spec = Spec(kind="text", channels=1, size=(40,), dtype="float32", classes=("good", "bad"))
+    with pytest.raises(RecipeError, match=r"numbers of words.*take --model textcnn"):
+        check_recipe(Recipe(), spec)
+    check_recipe(Recipe(model="textcnn"), spec)

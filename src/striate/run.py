@@ -53,8 +53,8 @@ def check_recipe(recipe: Recipe, spec: Spec | None = None) -> None:
 
     Raises:
         RecipeError: a network, an option of it, an augmentation or a device is unknown,
-            threads or processes are too many, the samples too small for the network, or it
-            answers maps instead of classes.
+            threads or processes are too many, the samples too small for the network or texts
+            that it cannot read, or it answers maps instead of classes.
     """
     if recipe.augment != "auto":
         Augment.parse(recipe.augment)
@@ -63,8 +63,18 @@ def check_recipe(recipe: Recipe, spec: Spec | None = None) -> None:
     with torch.random.fork_rng(devices=[]):
         net = build(recipe.model, spec, **recipe.model_options)
     if spec:
+        _refuse_words(net, recipe.model, spec)
         _refuse_maps(net, recipe.model, spec)
     autocast_type(recipe.precision, device, spec.values if spec else 0)
+
+
+def _refuse_words(net: nn.Module, name: str, spec: Spec) -> None:
+    """Refuse a network that would take the numbers of words for values."""
+    if spec.kind == "text" and not any(isinstance(m, nn.Embedding) for m in net.modules()):
+        raise RecipeError(
+            f"network {name!r} reads values, and a text is numbers of words, of which 8 is not "
+            "twice 4: take --model textcnn"
+        )
 
 
 def _refuse_maps(net: nn.Module, name: str, spec: Spec) -> None:
