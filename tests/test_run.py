@@ -3,12 +3,15 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from striate import bundle
 from striate.data.material import gather
 from striate.errors import DataError, RecipeError
+from striate.models import MODELS
 from striate.recipe import Recipe
-from striate.run import train
+from striate.run import check_recipe, train
+from striate.spec import Spec
 from striate.train.resume import newest
 
 SHORT = Recipe(epochs=8, checkpoint=1000, model_options={"width": 8}, threads=1)
@@ -165,3 +168,10 @@ def test_a_folder_that_exists_is_never_overwritten(material, tmp_path):
 def test_going_on_with_no_run_is_refused(material, tmp_path):
     with pytest.raises(DataError, match="is no run to go on with"):
         train("photos", material, SHORT, tmp_path / "none", resume=True, quiet=True)
+
+
+def test_a_network_that_cannot_answer_is_refused_before_anything_is_written(monkeypatch):
+    monkeypatch.setitem(MODELS, "mine", lambda spec: torch.nn.Conv1d(1, 2, 9))
+    spec = Spec(channels=1, size=(5,), classes=("a", "b"))
+    with pytest.raises(RecipeError, match=r"'mine' cannot answer samples of \(1, 5\): .*[Kk]ernel"):
+        check_recipe(Recipe(model="mine"), spec)

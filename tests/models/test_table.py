@@ -116,6 +116,42 @@ def test_a_sample_too_small_is_refused():
         build("lenet5", Spec(channels=1, size=(5, 5), classes=("a", "b")))
 
 
+@pytest.mark.parametrize("name", [n for n in MODELS if CARDS[n].parameters < 15e6])
+@pytest.mark.parametrize("sides", [(1, 1), (2, 3), (5, 5), (33, 20), (31, 40)])
+def test_a_sample_is_refused_when_the_network_is_built_or_answered(name, sides):
+    shape = CARDS[name].shape
+    size = sides[: len(shape) - 1] if len(shape) < 4 else (*sides, 4)
+    spec = Spec(channels=shape[0], size=size, classes=("a", "b"))
+    try:
+        net = build(name, spec).eval()
+    except RecipeError:
+        return
+    with torch.inference_mode():
+        assert len(net(torch.zeros(1, *spec.shape))) == 1
+
+
+LEAST = {"lecun1989": 8, "nin": 4, "googlenet": 31, "neocognitron1980": 14, "committee": 21}
+
+
+@pytest.mark.parametrize("name", LEAST)
+def test_the_least_side_is_named(name):
+    least, classes = LEAST[name], ("a", "b")
+    build(name, Spec(channels=1, size=(least, least), classes=classes))
+    with pytest.raises(RecipeError, match=rf"at least {least} (samples|pixels)"):
+        build(name, Spec(channels=1, size=(least + 9, least - 1), classes=classes))
+
+
+@pytest.mark.parametrize(("border", "least"), [("circular", 2), ("reflect", 3), ("mean", 1)])
+def test_borders_want_samples_to_take_from(border, least):
+    spec = Spec(channels=1, size=(least, 9), classes=("a", "b"))
+    assert build("siann1991", spec, border=border)(torch.zeros(2, *spec.shape)).shape == (2, 2)
+    if least > 1:
+        with pytest.raises(RecipeError, match=f"{border} wants axes of at least {least} samples"):
+            build("siann1988", spec.model_copy(update={"size": (9, least - 1)}), border=border)
+    with pytest.raises(RecipeError, match=r"border must be one of zero, .*; got 'nope'"):
+        build("siann1991", spec, border="nope")
+
+
 def test_a_line_in_the_table_is_all_that_a_plugin_needs(monkeypatch):
     monkeypatch.setitem(MODELS, "mine", lambda spec, gain=1: torch.nn.Flatten())
     assert isinstance(build("mine", Spec(channels=1, size=(4,)), gain=2), torch.nn.Flatten)
