@@ -148,7 +148,10 @@ def test_output_on_a_full_disk_is_said(words):
         ("train minst", r"minst: no such file.*did you mean 'mnist'\?"),
         ("train --model fastnt", r"no network is called 'fastnt'; did you mean 'fastnet'\?"),
         ("train --set model.wdth=8", r"'fastnet' has no option 'wdth'; did you mean 'width'\?"),
-        ("train --set model.depth=0", r"'fastnet' cannot be built so: .*depth.*at least 1; got"),
+        (
+            "train --set model.depth=0",
+            r"option 'depth' of network 'fastnet' must be at least 1; got 0",
+        ),
         ("train --augment flipp", r"no augmentation is called 'flipp'; did you mean 'flip'\?"),
         ("train --model unet", r"'unet' answers \(10, 8, 8\) a sample; .*take another --model"),
         ("train --model tdnn", r"'tdnn' cannot be built so: a TDNN wants series"),

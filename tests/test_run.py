@@ -3,10 +3,12 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from striate import bundle
 from striate.data.material import gather
 from striate.errors import DataError, RecipeError
+from striate.models import MODELS
 from striate.recipe import Recipe
 from striate.run import check_recipe, train
 from striate.spec import Spec
@@ -173,3 +175,10 @@ def test_networks_of_values_do_not_read_words():
     with pytest.raises(RecipeError, match=r"numbers of words.*take --model textcnn"):
         check_recipe(Recipe(), spec)
     check_recipe(Recipe(model="textcnn"), spec)
+
+
+def test_a_network_that_cannot_answer_is_refused_before_anything_is_written(monkeypatch):
+    monkeypatch.setitem(MODELS, "mine", lambda spec: torch.nn.Conv1d(1, 2, 9))
+    spec = Spec(channels=1, size=(5,), classes=("a", "b"))
+    with pytest.raises(RecipeError, match=r"'mine' cannot answer samples of \(1, 5\): .*[Kk]ernel"):
+        check_recipe(Recipe(model="mine"), spec)

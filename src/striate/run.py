@@ -79,8 +79,13 @@ def _refuse_words(net: nn.Module, name: str, spec: Spec) -> None:
 
 def _refuse_maps(net: nn.Module, name: str, spec: Spec) -> None:
     """Refuse a network that does not give each sample one number a class."""
-    with torch.no_grad():
-        answer = net.eval()(torch.zeros(1, *spec.shape))
+    try:
+        with torch.no_grad():
+            answer = net.eval()(torch.zeros(1, *spec.shape))
+    except (RuntimeError, ValueError) as error:
+        raise RecipeError(
+            f"network {name!r} cannot answer samples of {spec.shape}: {error}"
+        ) from error
     if answer.shape != (1, len(spec.classes)):
         raise RecipeError(
             f"network {name!r} answers {tuple(answer.shape[1:])} a sample; training on classes "

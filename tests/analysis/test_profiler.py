@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from striate import analysis
-from striate.models import build
+from striate.models import MODELS, build, published
 from striate.spec import Spec
 
 
@@ -30,6 +30,60 @@ def test_layers_of_lenet5():
     assert rows == {
         122_304: 156, 5_880: 12, 151_600: 1_516, 2_000: 32, 48_120: 48_120, 10_164: 10_164, 840: 0,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_layers_have_all_parameters_of_the_whole_and_its_links(name, monkeypatch):
+    monkeypatch.setattr("striate.analysis.profiler.REPEATS", 1)
+    spec = published(name)
+    smaller = tuple(s if s <= 128 else s // 2 for s in spec.size)
+    net = build(name, spec.model_copy(update={"size": smaller}))
+    found = analysis.profile(net, fields=False)
+    assert sum(row.parameters for row in found.layers) == found.parameters
+    assert found.parameters == sum(p.numel() for p in net.parameters())
+    assert sum(row.macs for row in found.layers) <= found.macs  # the rest stands between them
+    unlinked = {row.kind for row in found.layers if row.parameters and not row.connections}
+    assert unlinked <= {"BatchNorm1d", "BatchNorm2d", "Embedding"}
+
+
+def test_layers_that_only_training_runs_count_in_the_whole_alone():
+    spec = Spec(channels=1, size=(96, 96), classes=("a", "b"))
+    plain, helped = (
+        analysis.profile(build("googlenet", spec, aux=aux), fields=False) for aux in (False, True)
+    )
+    assert helped.parameters > plain.parameters
+    assert sum(row.parameters for row in helped.layers) == plain.parameters
+
+
+def test_links_of_layers_that_hold_their_norms():
+    found = analysis.profile(build("eegnet"), fields=False)
+    rows = {row.name: (row.parameters, row.connections) for row in found.layers}
+    assert rows["spatial"] == (16 * 64, 16 * 64 * 128)
+    assert rows["head"] == (64 * 4 + 4, 260)
+
+
+def test_links_of_a_deconvolution():
+    spec = Spec(channels=1, size=(100,))
+    found = analysis.profile(build("emg1988", spec, units=3, taps=8, steps=5), fields=False)
+    matched, thresholds = 3 * 100 * 8, 3 * 100
+    assert found.connections == matched + thresholds + 5 * 2 * matched
+
+
+def test_parameters_beside_parts_have_a_row_and_count_nothing_twice():
+    class Shifted(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Conv1d(1, 2, 3, padding=1, bias=False)
+            self.bias = nn.Parameter(torch.zeros(2, 1))
+
+        def forward(self, x):
+            return self.inner(x) + self.bias
+
+    inner, whole = analysis.profile(nn.Sequential(Shifted()), (1, 8)).layers
+    assert (inner.name, inner.parameters, inner.connections, inner.macs) == ("0.inner", 6, 48, 48)
+    assert (whole.name, whole.parameters, whole.connections, whole.macs) == ("0", 2, 16, 0)
+    assert whole.receptive_field == (3,)
+    assert whole.seconds >= 0
 
 
 def test_macs_and_shapes_by_hand():

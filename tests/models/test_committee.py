@@ -53,5 +53,5 @@ def test_no_column_hears_of_another():
 
 
 def test_there_must_be_a_column():
-    with pytest.raises(Exception, match="at least 1 column"):
+    with pytest.raises(Exception, match=r"'columns' .* must be at least 1; got 0"):
         build("committee", SPEC, columns=0)

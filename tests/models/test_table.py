@@ -1,11 +1,12 @@
 import re
+from inspect import signature
 
 import pytest
 import torch
 
 from striate import models
 from striate.errors import RecipeError
-from striate.models import CARDS, MODELS, build, card_of
+from striate.models import CARDS, MODELS, build, card_of, published
 from striate.spec import Spec
 
 PUBLISHED = {
@@ -111,9 +112,89 @@ def test_an_option_of_another_type_is_said(value):
         build("fastnet", width=value)
 
 
+NUMBERS = {
+    (name, key): option.default
+    for name, builder in MODELS.items()
+    for key, option in signature(builder).parameters.items()
+    if option.annotation is int
+}
+
+
+@pytest.mark.parametrize(("name", "key"), NUMBERS)
+def test_whole_numbers_have_a_least_value(name, key):
+    least = 0 if NUMBERS[name, key] == 0 else 1
+    for value in (least - 1, -5):
+        said = f"option {key!r} of network {name!r} must be at least {least}; got {value}"
+        with pytest.raises(RecipeError, match=said):
+            build(name, **{key: value})
+    spec = published(name).model_copy(update={"classes": ("a",)})  # some want one for each class
+    with torch.inference_mode():
+        net = build(name, spec, **{key: least}).eval()
+        assert len(net(torch.zeros(1, *net.spec.shape))) == 1
+
+
+OUT_OF_RANGE = [
+    ("fastnet", "momentum", 2.0, "momentum is a share, 0 to 1; got 2.0"),
+    ("eegnet", "dropout", -1.0, "cannot be built so: dropout"),
+    ("eegnet", "dropout", float("nan"), "option 'dropout' of .* must be a finite number; got nan"),
+    ("fastnet", "momentum", "much", "option 'momentum' of .* must be a finite number; got 'much'"),
+    ("siann1988", "border", "nope", "border must be one of zero, .* got 'nope'"),
+    ("resnet18", "stem", "nope", "stem must be 'imagenet' or 'cifar'; got 'nope'"),
+    ("homma1987", "rule", "nope", "rule must be hebb or delta; got 'nope'"),
+    ("cresceptron", "pool", "nope", "pool must be max or average; got 'nope'"),
+    ("spatial_transformer", "kind", "nope", "'nope'"),
+    ("spatial_transformer", "body", "nope", "body must be cnn or mlp; got 'nope'"),
+    ("ciresan_mlp", "units", "0", "every number must be at least 1; got '0N'"),
+    ("ciresan_mlp", "units", "20-", "'N' is no part such as"),
+    ("tdnn", "hidden", 10**15, "'tdnn' cannot be built so: "),
+]
+
+
+@pytest.mark.parametrize(("name", "key", "value", "said"), OUT_OF_RANGE)
+def test_an_option_out_of_range_is_refused(name, key, value, said):
+    with pytest.raises(RecipeError, match=said):
+        build(name, **{key: value})
+
+
 def test_a_sample_too_small_is_refused():
     with pytest.raises(RecipeError, match=r"'lenet5' cannot be built so: .*too small"):
         build("lenet5", Spec(channels=1, size=(5, 5), classes=("a", "b")))
+
+
+@pytest.mark.parametrize("name", [n for n in MODELS if CARDS[n].parameters < 15e6])
+@pytest.mark.parametrize("sides", [(1, 1), (2, 3), (5, 5), (33, 20), (31, 40)])
+def test_a_sample_is_refused_when_the_network_is_built_or_answered(name, sides):
+    shape = CARDS[name].shape
+    size = sides[: len(shape) - 1] if len(shape) < 4 else (*sides, 4)
+    spec = Spec(channels=shape[0], size=size, classes=("a", "b"))
+    try:
+        net = build(name, spec).eval()
+    except RecipeError:
+        return
+    with torch.inference_mode():
+        assert len(net(torch.zeros(1, *spec.shape))) == 1
+
+
+LEAST = {"lecun1989": 8, "nin": 4, "googlenet": 31, "neocognitron1980": 14, "committee": 21}
+
+
+@pytest.mark.parametrize("name", LEAST)
+def test_the_least_side_is_named(name):
+    least, classes = LEAST[name], ("a", "b")
+    build(name, Spec(channels=1, size=(least, least), classes=classes))
+    with pytest.raises(RecipeError, match=rf"at least {least} (samples|pixels)"):
+        build(name, Spec(channels=1, size=(least + 9, least - 1), classes=classes))
+
+
+@pytest.mark.parametrize(("border", "least"), [("circular", 2), ("reflect", 3), ("mean", 1)])
+def test_borders_want_samples_to_take_from(border, least):
+    spec = Spec(channels=1, size=(least, 9), classes=("a", "b"))
+    assert build("siann1991", spec, border=border)(torch.zeros(2, *spec.shape)).shape == (2, 2)
+    if least > 1:
+        with pytest.raises(RecipeError, match=f"{border} wants axes of at least {least} samples"):
+            build("siann1988", spec.model_copy(update={"size": (9, least - 1)}), border=border)
+    with pytest.raises(RecipeError, match=r"border must be one of zero, .*; got 'nope'"):
+        build("siann1991", spec, border="nope")
 
 
 def test_a_line_in_the_table_is_all_that_a_plugin_needs(monkeypatch):

@@ -14,5 +14,5 @@ def test_every_position_is_answered_for_any_size(size):
 
 
 def test_impossible_sizes_are_said():
-    with pytest.raises(RecipeError, match="depth and width must be at least 1; got 0 and 4"):
+    with pytest.raises(RecipeError, match="'depth' of network 'unet' must be at least 1; got 0"):
         build("unet", width=4, depth=0)

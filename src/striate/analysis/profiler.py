@@ -1,7 +1,7 @@
 """What a network costs, layer by layer: shape, parameters, connections, multiplications, time."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import prod
 from typing import Any
@@ -27,9 +27,10 @@ class Layer:
         name: path in the model.
         kind: class.
         shape: (C, *S) of what one sample gives.
-        parameters: its own, where it runs first.
+        parameters: its own, where it runs first; those of layers inside it count there.
         connections: weighted links into its outputs, biases among them.
-        macs: multiplications with additions that one sample takes, as they were carried out.
+        macs: multiplications with additions that one sample takes, as they were carried out,
+            those of layers inside it left out, as in `seconds`.
         receptive_field: samples of the input that one position sees, an axis each; None: not asked,
             or the model refuses the NaN by which it is measured.
         jump: distance of neighbouring fields, in samples, an axis each.
@@ -53,7 +54,8 @@ class Profile:
 
     Args:
         model: class of the network.
-        parameters: numbers that learning changes or a bundle stores as weights.
+        parameters: numbers that learning changes or a bundle stores as weights, those of layers
+            among them that only training runs.
         connections: of all layers.
         macs: of all layers, and of what stands between them.
         layers: in the order in which they run.
@@ -140,7 +142,7 @@ def profile(
     x = torch.rand(1, *shape, generator=torch.Generator().manual_seed(0)).to(**like)
     rows, macs = _count(model, x)
     seconds = _time(model, x)
-    seen = _fields(model, x) if fields else [None] * len(rows)
+    seen = (fields and _fields(model, x)) or [None] * len(rows)
     layers = tuple(
         replace(
             row,
@@ -156,10 +158,11 @@ def profile(
 
 
 def _fields(model: nn.Module, x: Tensor) -> Sequence[Field | None]:
+    """Return the field of each call; none where they cannot be measured."""
     try:
         return receptive_fields(model, x)
     except ValueError:  # numbers of words cannot be NaN
-        return [None] * sum(1 for _ in units(model))
+        return []
 
 
 def _shape(model: nn.Module, given: Spec | tuple[int, ...] | None) -> tuple[int, ...]:
@@ -180,38 +183,67 @@ def _count(model: nn.Module, x: Tensor) -> tuple[list[Layer], int]:
     rows: list[Layer] = []
     counted: set[int] = set()
     counter = FlopCounterMode(display=False)
-    before: dict[nn.Module, int] = {}
 
-    def saw(name: str, module: nn.Module, inputs: Any, y: Any) -> None:
-        y = y if isinstance(y, Tensor) else next(v for v in y if isinstance(v, Tensor))
-        own = [p for p in module.parameters() if id(p) not in counted]
+    def saw(name: str, module: nn.Module, x: Any, y: Tensor, flops: float) -> None:
+        own = [p for p in _parameters(module) if id(p) not in counted]
         counted.update(map(id, own))
-        macs = (counter.get_total_flops() - before[module]) // 2
-        shape = tuple(y.shape[1:])
         own_count = sum(p.numel() for p in own)
-        linked = connections(module, inputs[0] if inputs else y, y)
-        kind = type(module).__name__
-        rows.append(Layer(name, kind, shape, own_count, linked, macs, None, None, 0.0))
+        kind, shape = type(module).__name__, tuple(y.shape[1:])
+        linked = connections(module, x, y)
+        rows.append(Layer(name, kind, shape, own_count, linked, int(flops) // 2, None, None, 0.0))
+
+    try:
+        with counter:
+            _metered(model, x, counter.get_total_flops, saw)
+    except RuntimeError as error:
+        raise ValueError(f"the model cannot take a sample {tuple(x.shape[1:])}: {error}") from error
+    return rows, counter.get_total_flops() // 2
+
+
+def _parameters(module: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters that count in a layer: of its parts too where it hides them."""
+    return list(module.parameters(recurse=hasattr(module, "connections")))
+
+
+def _metered(
+    model: nn.Module,
+    x: Tensor,
+    meter: Callable[[], float],
+    saw: Callable[[str, nn.Module, Any, Tensor, float], None],
+) -> None:
+    """Run the model once; call `saw(name, module, input, output, cost)` after every layer.
+
+    Args:
+        meter: what rises as the model runs. A layer's cost is how far it rose, less what it rose
+            in the layers inside, so that nothing counts twice.
+    """
+    begun: list[list[float]] = []  # of the layers that run now: [start, cost of the layers inside]
 
     def enter(module: nn.Module, inputs: Any) -> None:
-        before[module] = counter.get_total_flops()
+        begun.append([meter(), 0.0])
+
+    def leave(name: str, module: nn.Module, inputs: Any, y: Any) -> None:
+        start, inside = begun.pop()
+        whole = meter() - start
+        if begun:
+            begun[-1][1] += whole
+        y = y if isinstance(y, Tensor) else next(v for v in y if isinstance(v, Tensor))
+        saw(name, module, inputs[0] if inputs else y, y, whole - inside)
 
     hooks = [module.register_forward_pre_hook(enter) for _, module in units(model)]
     try:
-        with watched(model, saw), counter:
+        with watched(model, leave):
             model(x)
-    except RuntimeError as error:
-        raise ValueError(f"the model cannot take a sample {tuple(x.shape[1:])}: {error}") from error
     finally:
         for hook in hooks:
             hook.remove()
-    return rows, counter.get_total_flops() // 2
 
 
 def connections(module: nn.Module, x: Tensor, y: Tensor) -> int:
     """Return the weighted links that one sample uses in a layer.
 
-    A layer that is not torch's says it itself, by a method `connections(x, y)`.
+    A layer that is not torch's says it itself, by a method `connections(x, y)`; one of parts with
+    a bias besides adds that to its outputs.
     """
     own = getattr(module, "connections", None)
     if own is not None:
@@ -223,32 +255,22 @@ def connections(module: nn.Module, x: Tensor, y: Tensor) -> int:
     if isinstance(module, _ConvNd):
         taps = module.weight[0].numel()  # (O, C / groups, *K); transposed (C, O / groups, *K)
         return (inputs if module.transposed else outputs) * taps + bias
-    return 0
+    return bias if next(module.children(), None) is not None else 0
 
 
 def _time(model: nn.Module, x: Tensor) -> list[float]:
     """Return the seconds of each call: the shortest of a few runs."""
     runs: list[list[float]] = []
-    begun: dict[nn.Module, float] = {}
 
     def now() -> float:
         if x.is_cuda:
             torch.cuda.synchronize()
         return time.perf_counter()
 
-    def enter(module: nn.Module, inputs: Any) -> None:
-        begun[module] = now()
+    def saw(name: str, module: nn.Module, x: Any, y: Tensor, seconds: float) -> None:
+        runs[-1].append(seconds)
 
-    def saw(name: str, module: nn.Module, inputs: Any, y: Any) -> None:
-        runs[-1].append(now() - begun[module])
-
-    hooks = [module.register_forward_pre_hook(enter) for _, module in units(model)]
-    try:
-        for _ in range(REPEATS):
-            runs.append([])
-            with watched(model, saw):
-                model(x)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    for _ in range(REPEATS):
+        runs.append([])
+        _metered(model, x, now, saw)
     return [min(times) for times in zip(*runs, strict=True)]

@@ -28,15 +28,18 @@ class Field:
 
 
 def units(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Yield (name, module) of the layers: what has no parts, or counts its own connections."""
+    """Yield (name, module) of the layers: no parts, connections counted, or parameters of its own.
+
+    A module of parts that has parameters besides them follows its parts.
+    """
 
     def walk(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         parts = list(module.named_children())
-        if not parts or hasattr(module, "connections"):
-            yield name or type(module).__name__, module
-            return
-        for part, child in parts:
+        whole = not parts or hasattr(module, "connections")
+        for part, child in [] if whole else parts:
             yield from walk(f"{name}.{part}" if name else part, child)
+        if whole or any(True for _ in module.parameters(recurse=False)):
+            yield name or type(module).__name__, module
 
     return walk("", model)
 

@@ -1,8 +1,13 @@
-"""The table of networks. To add one: write its file, add its line to MODELS and to CARDS."""
+"""The table of networks. To add one: write its file, add its line to MODELS and to CARDS.
+
+Whole numbers among a builder's options count something: at least 1 of it, or 0 where 0 is the
+default and means that the builder chooses, or that there is none.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from inspect import signature
+from inspect import Parameter, signature
+from math import isfinite
 from typing import Any
 
 from torch import nn
@@ -241,27 +246,35 @@ def build(name: str, spec: Spec | None = None, **options: Any) -> nn.Module:
             small for it.
     """
     builder = MODELS[known(name)]
-    takes = {k: v.annotation for k, v in signature(builder).parameters.items() if k != "spec"}
+    takes = {k: v for k, v in signature(builder).parameters.items() if k != "spec"}
     for key, value in options.items():
         if key not in takes:
             raise RecipeError(
                 f"network {name!r} has no option {key!r}; "
                 f"{suggest(key, takes) if takes else 'it has none'}"
             )
-        kind = takes[key]
-        if kind in (int, str, bool) and type(value) is not kind:
-            raise RecipeError(
-                f"option {key!r} of network {name!r} must be of type {kind.__name__}; got {value!r}"
-            )
+        if wanted := _wanted(takes[key], value):
+            raise RecipeError(f"option {key!r} of network {name!r} must be {wanted}; got {value!r}")
     if spec is None and name not in CARDS:
         raise RecipeError(f"network {name!r} has no published input; pass a Spec")
     sample = spec or published(name)
     try:
         net = builder(sample, **options)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, ArithmeticError, RuntimeError) as error:  # torch's own, too
         raise RecipeError(f"network {name!r} cannot be built so: {error}") from error
     net.spec = sample  # type: ignore[assignment]  # for whoever asks what it takes
     return net
+
+
+def _wanted(option: Parameter, value: Any) -> str:
+    """Return what a value of this option must be; nothing where it is."""
+    kind, default = option.annotation, option.default
+    if kind in (int, str, bool) and type(value) is not kind:
+        return f"of type {kind.__name__}"
+    if kind is float and (type(value) not in (int, float) or not isfinite(value)):
+        return "a finite number"
+    least = min(1, default) if isinstance(default, int) else 1
+    return f"at least {least}" if kind is int and value < least else ""
 
 
 def card_of(name: str) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def written(spec: Spec, text: str, *, hanging: bool = False) -> nn.Module:
         hanging: let the last window of a maximum hang over the end (ceil instead of floor).
 
     Raises:
-        ValueError: a part is none of these, or a sample is too small.
+        ValueError: a part is none of these, a number of it is 0, or a sample is too small.
 
     Source: Ciresan, Meier, Schmidhuber 2012, Multi-column Deep Neural Networks for Image
         Classification, arXiv:1202.2745, table 1.
@@ -53,6 +53,8 @@ def written(spec: Spec, text: str, *, hanging: bool = False) -> nn.Module:
         part = _PART.fullmatch(word)
         if part is None:
             raise ValueError(f"{word!r} is no part such as 20C4, MP2 or 150N; got {text!r}")
+        if not all(int(count) for count in part.groups() if count):
+            raise ValueError(f"every number must be at least 1; got {word!r} in {text!r}")
         if part["maps"]:
             layers += [conv(spec.axes, channels, int(part["maps"]), int(part["kernel"]))]
             layers += [ScaledTanh()]

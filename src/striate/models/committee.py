@@ -97,9 +97,10 @@ def committee(spec: Spec, columns: int = 7) -> nn.Module:
     Source: Ciresan, Meier, Schmidhuber 2012, Multi-column Deep Neural Networks for Image
         Classification, arXiv:1202.2745.
     """
-    if columns < 1 or spec.axes != 2:
+    if columns < 1 or spec.axes != 2 or min(spec.size) < 21:
         raise ValueError(
-            f"a committee wants pictures and at least 1 column; got {spec.shape} and {columns}"
+            "a committee wants pictures of at least 21 pixels a side and at least 1 column; got "
+            f"{spec.shape} and {columns}"
         )
     scale = spec.size[1] / 29
     return Committee(spec, [scale * WIDTHS[k % len(WIDTHS)] for k in range(columns)])

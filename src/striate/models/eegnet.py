@@ -8,6 +8,28 @@ from striate.spec import Spec
 __all__ = ["EEGNet", "eegnet"]
 
 
+class HeldConv2d(nn.Conv2d):
+    """A convolution whose filters have norms of at most 1.
+
+    Shape: (N, C, H, W) -> (N, O, H', W')
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the maps."""
+        return self._conv_forward(x, torch.renorm(self.weight, 2, 0, 1.0), self.bias)
+
+
+class HeldLinear(nn.Linear):
+    """Linear outputs whose weights have norms of at most 1/4.
+
+    Shape: (N, C) -> (N, K)
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the outputs."""
+        return nn.functional.linear(x, torch.renorm(self.weight, 2, 0, 0.25), self.bias)
+
+
 class EEGNet(nn.Module):
     """Temporal filters, one spatial pattern each, separable convolution, units.
 
@@ -29,7 +51,8 @@ class EEGNet(nn.Module):
             _around(kernel), nn.Conv2d(1, filters, (1, kernel), bias=False)
         )
         self.norm = nn.BatchNorm2d(filters)
-        self.spatial = nn.Conv2d(filters, maps, (spec.channels, 1), groups=filters, bias=False)
+        electrodes = (spec.channels, 1)
+        self.spatial = HeldConv2d(filters, maps, electrodes, groups=filters, bias=False)
         self.first = nn.Sequential(
             nn.BatchNorm2d(maps), nn.ELU(), nn.AvgPool2d((1, 4)), nn.Dropout(dropout)
         )
@@ -38,15 +61,13 @@ class EEGNet(nn.Module):
             nn.Conv2d(maps, maps, 1, bias=False), nn.BatchNorm2d(maps), nn.ELU(),
             nn.AvgPool2d((1, 8)), nn.Dropout(dropout), nn.Flatten(),
         )  # fmt: skip
-        self.head = nn.Linear(maps * (spec.size[0] // 4 // 8), len(spec.classes))
+        self.head = HeldLinear(maps * (spec.size[0] // 4 // 8), len(spec.classes))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits."""
         y = self.norm(self.temporal(x[:, None]))
-        spatial = torch.renorm(self.spatial.weight, 2, 0, 1.0)
-        y = nn.functional.conv2d(y, spatial, groups=self.spatial.groups)
-        weight = torch.renorm(self.head.weight, 2, 0, 0.25)
-        return nn.functional.linear(self.second(self.first(y)), weight, self.head.bias)
+        logits: Tensor = self.head(self.second(self.first(self.spatial(y))))
+        return logits
 
 
 def _around(taps: int) -> nn.Module:

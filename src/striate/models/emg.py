@@ -67,6 +67,10 @@ class Deconvolution(nn.Module):
             y, pace = after, faster
         return y
 
+    def connections(self, x: Tensor, y: Tensor) -> int:
+        """Return the links of one sample: filters and thresholds, then there and back each step."""
+        return y[0].numel() * (self.templates.shape[2] * (1 + 2 * self.steps) + 1)
+
     def criterion(self, answer: Tensor, y: Tensor) -> Tensor:
         """Return the squared error against the true firings, (N, J, T)."""
         return euclidean_loss(answer, y)

@@ -146,7 +146,7 @@ class FastNet(nn.Module):
         momentum: share of a new batch in the running statistics; high, for short trainings.
 
     Raises:
-        ValueError: an axis is shorter than 4 samples, or a number is below 1.
+        ValueError: an axis is shorter than 4 samples, a number is below 1, or momentum no share.
     """
 
     def __init__(
@@ -162,6 +162,8 @@ class FastNet(nn.Module):
             raise ValueError(
                 f"width, depth and widen must be at least 1; got {width}, {depth}, {widen}"
             )
+        if not 0 <= momentum <= 1:
+            raise ValueError(f"momentum is a share, 0 to 1; got {momentum}")
         if min(spec.size) < 4:
             raise ValueError(f"every axis must have at least 4 samples; got {spec.size}")
         axes, (kernel, stride) = spec.axes, _stem(spec)

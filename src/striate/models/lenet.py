@@ -56,6 +56,8 @@ def lecun1989(spec: Spec) -> nn.Module:
     Source: LeCun et al. 1989, Backpropagation Applied to Handwritten Zip Code Recognition, Neural
         Computation 1(4).
     """
+    if min(spec.size) < 8:
+        raise ValueError(f"the net of 1989 wants sides of at least 8 samples; got {spec.size}")
     border = {"stride": 2, "padding": 2, "border": "constant", "value": -1.0, "bias": "untied"}
     h1 = Convolution(spec.axes, spec.channels, 12, 5, size=spec.size, **border)  # type: ignore[arg-type]
     half = h1.shape_of(spec.size)

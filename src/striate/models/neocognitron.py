@@ -220,6 +220,8 @@ class Neocognitron1980(nn.Module):
     def __init__(self, spec: Spec, planes: int) -> None:
         super().__init__()
         pictures(spec)
+        if min(spec.size) < 14:
+            raise ValueError(f"every side must have at least 14 samples; got {spec.size}")
         self.light = Brightness(spec.mean, spec.std, *spec.value_range)
         self.simple, self.complex = nn.ModuleList(), nn.ModuleList()
         inputs, size = spec.channels, spec.size

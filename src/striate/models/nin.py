@@ -23,9 +23,13 @@ def nin(spec: Spec, dropout: float = 0.5) -> nn.Module:
     Shape: (N, C, *S) -> (N, K)
     Args:
         dropout: after each of the two poolings.
+    Raises:
+        ValueError: an axis is shorter than 4 samples.
 
     Source: Lin, Chen, Yan 2013, Network In Network, arXiv:1312.4400.
     """
+    if min(spec.size) < 4:  # halved twice, the second time from 2 samples
+        raise ValueError(f"Network in Network wants axes of at least 4 samples; got {spec.size}")
     axes, classes = spec.axes, len(spec.classes)
     return nn.Sequential(
         *_layer(axes, spec.channels, 192, 5), *_layer(axes, 192, 160, 1),

@@ -5,9 +5,13 @@ from math import prod
 from torch import nn
 
 from striate.layers import Convolution, GlobalPool
+from striate.layers.tiling import BORDERS
 from striate.spec import Spec
 
 __all__ = ["siann1988", "siann1991"]
+
+
+LEAST = {"circular": 2, "reflect": 3}  # samples that these borders of 2 take from within
 
 
 def _shared(spec: Spec, channels: int, out: int, border: str) -> Convolution:
@@ -19,6 +23,11 @@ def _shared(spec: Spec, channels: int, out: int, border: str) -> Convolution:
 
 def _maps(spec: Spec, width: int, border: str) -> list[nn.Module]:
     """Two hidden groups of shared kernels that keep the size."""
+    if border not in BORDERS:
+        raise ValueError(f"border must be one of {', '.join(BORDERS)}; got {border!r}")
+    least = LEAST.get(border, 1)
+    if min(spec.size) < least:
+        raise ValueError(f"border {border} wants axes of at least {least} samples; got {spec.size}")
     layers: list[nn.Module] = []
     channels = spec.channels
     for _ in range(2):
@@ -34,6 +43,8 @@ def siann1988(spec: Spec, width: int = 10, border: str = "zero") -> nn.Module:
     Args:
         width: maps of each hidden group [reconstructed, as is the kernel of 5].
         border: beyond the border, see `layers.pad`.
+    Raises:
+        ValueError: `border` is unknown, or an axis is shorter than it wants: circular 2, reflect 3.
 
     Source: Zhang 1988, Shift-invariant pattern recognition neural network and its optical
         architecture; Zhang, Itoh, Tanida, Ichioka 1990, Applied Optics 29(32).
@@ -55,6 +66,8 @@ def siann1991(
         width: maps of each hidden group.
         border: beyond the border, see `layers.pad`.
         maps: give the classes' maps out instead of their largest values.
+    Raises:
+        ValueError: as of `siann1988`.
 
     Source: Zhang, Itoh, Tanida, Ichioka 1991; Zhang, Doi, Giger, Wu, Nishikawa, Schmidt 1994,
         Medical Physics 21(4).
