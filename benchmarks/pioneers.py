@@ -136,7 +136,7 @@ def workers(seed: int, quick: bool) -> dict[str, float]:
             how = "free" if "no" in name.split() else "layers"
             words = f"--model chaos_small --epochs {0.1 if quick else 5} --batch 1 --augment none"
             words += f" --validation 0 --optimizer sgd --momentum 0 --ema 0 --seed {seed} --json"
-            words += f" --processes {count} --publication {how} --threads 1 --schedule constant"
+            words += f" --processes {count} --publication {how} --threads 1 --lr 0.001"
             command = [sys.executable, "-m", "striate", "train", str(data), *words.split()]
             out = ["--out", str(Path(folder, name))]
             done = subprocess.run([*command, *out], capture_output=True, text=True, check=True)

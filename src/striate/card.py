@@ -99,15 +99,17 @@ def write_card(name: str, folder: Path) -> Path:
 
 def _paragraphs(about: str) -> list[str]:
     """Return a builder's docstring, its sections as a list."""
-    lines = []
+    lines, listed = [], False
     for line in about.splitlines():
         head, _, rest = line.partition(":")
-        if head in ("Shape", "Math", "Source"):
+        if head in ("Shape", "Math", "Source", "Args", "Raises"):
+            listed = head in ("Args", "Raises")
             lines.append(f"- **{head}**:{rest}")
-        elif head in ("Args", "Raises") and not rest:
-            lines.append(f"- **{head}**:")
-        elif line.startswith("    ") and lines and lines[-1].lstrip().startswith("-"):
-            lines.append("  - " + line.strip() if ":" in line else "    " + line.strip())
+        elif listed and line.startswith("    "):
+            more = line.startswith("     ")  # of the argument or error above
+            lines.append(f"    {line.strip()}" if more else f"  - {line.strip()}")
+        elif lines and lines[-1].startswith(("- ", "  ")) and line.strip():
+            lines.append("  " + line.strip())
         else:
             lines.append(line.strip())
     return lines
