@@ -85,7 +85,7 @@ def learn(
 ) -> None:
     """Train with Adam under one cycle; `change(x, epoch, rows)` augments a batch."""
     draw = torch.Generator().manual_seed(seed)
-    total, step = epochs * -(-len(x) // batch), 0
+    total = epochs * -(-len(x) // batch)
     optimizer = torch.optim.Adam(net.parameters(), lr)
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, max(2, total + 1))
     net.train()
@@ -97,7 +97,6 @@ def learn(
             value.backward()
             optimizer.step()
             cycle.step()
-            step += 1
     net.eval()
 
 

@@ -129,7 +129,9 @@ def workers(seed: int, quick: bool) -> dict[str, float]:
     found = {}
     with TemporaryDirectory(prefix="workers-") as folder:
         parts = {"x_train": x, "x_test": x_test}
-        arrays = {k: (F.pad(v, (0, 1, 0, 1)) * 255).byte().numpy() for k, v in parts.items()}
+        arrays = {
+            k: (F.pad(v, (0, 1, 0, 1)) * 255).round().byte().numpy() for k, v in parts.items()
+        }
         data = Path(folder, "mnist.npz")
         np.savez(data, **arrays, y_train=y.numpy(), y_test=y_test.numpy())
         for name, count in (("one", 1), ("four", 4), ("four, no control", 4)):

@@ -91,6 +91,11 @@ def test_impossible_choices_are_said():
         ValueError, match="kind must be affine, projective or thin_plate; got 'bent'"
     ):
         SpatialTransformer(Nothing(), 4, "bent")
+    for size in ((3,), (0, 4)):
+        with pytest.raises(ValueError, match="size must be"):
+            SpatialTransformer(Nothing(), 4, size=size)
+    with pytest.raises(ValueError, match="points must be at least 4; got -4"):
+        SpatialTransformer(Nothing(), 4, points=-4)
     with pytest.raises(ValueError, match="points must be a square number"):
         SpatialTransformer(Nothing(), 4, "thin_plate", points=5)
     with pytest.raises(ValueError, match="a square number of points"):

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from striate.layers.bounds import at_least
+
 __all__ = [
     "SpatialTransformer",
     "affine_grid",
@@ -134,7 +136,8 @@ class SpatialTransformer(nn.Module):
     warped.
 
     Raises:
-        ValueError: the kind is unknown, or points are no square number.
+        ValueError: the kind is unknown, points are no square number, or the size is not of two
+            axes of at least 1 sample.
 
     Source: Jaderberg, Simonyan, Zisserman, Kavukcuoglu 2015, arXiv:1506.02025.
     """
@@ -150,9 +153,13 @@ class SpatialTransformer(nn.Module):
         super().__init__()
         if kind not in (*_PARAMETERS, "thin_plate"):
             raise ValueError(f"kind must be affine, projective or thin_plate; got {kind!r}")
-        side = round(points**0.5)
-        if kind == "thin_plate" and (side < 2 or side * side != points):
+        at_least(4, points=points)
+        if round(points**0.5) ** 2 != points:
             raise ValueError(f"points must be a square number of at least 4; got {points}")
+        if size is not None:
+            at_least(1, size=size)
+            if len(size) != 2:
+                raise ValueError(f"size must be two numbers; got {tuple(size)}")
         self.localiser, self.kind = localiser, kind
         self.size = None if size is None else (size[0], size[1])
         self.points = points
