@@ -124,7 +124,8 @@ def options(about: str | None, rounds: int = 3) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=about, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, help=f"runs of each, seeds 0, 1, ... [{rounds}]")
+    parser.add_argument("--rounds", type=int, help=f"runs of each, a seed each [{rounds}]")
+    parser.add_argument("--first", type=int, default=0, metavar="SEED", help="first seed [0]")
     parser.add_argument("--quick", action="store_true", help="a smoke run; its figures say nothing")
     parser.add_argument(
         "--only", action="append", metavar="NAME", help="run this contestant; may be repeated"
@@ -160,7 +161,7 @@ def compete(contestants: Iterable[Contestant], chosen: argparse.Namespace) -> li
         raise SystemExit(f"--only wants one of {names}; got {', '.join(sorted(unknown))}")
     able = [c for c in contestants if c.name in (chosen.only or [c.name]) and _has_needs(c)]
     rows: list[Row] = []
-    for seed in range(chosen.rounds):
+    for seed in range(chosen.first, chosen.first + chosen.rounds):
         for contestant in able:
             rows.append(_run(contestant, seed))
             _say_row(rows[-1])

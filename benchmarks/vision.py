@@ -100,8 +100,8 @@ def rectifier(seed: int, quick: bool) -> dict[str, float]:
     x = (x - 0.47) / 0.25
     epochs: dict[str, float] = {}
     for name, unit in (("ReLU", nn.ReLU), ("tanh", nn.Tanh)):
-        best = float("inf")
-        for rate in (0.003, 0.01, 0.03):  # each unit at the rate that suits it, as in the paper
+        best = 2 if quick else 60  # and no more than the best so far: only the fastest counts
+        for rate in (0.01, 0.003, 0.03):  # each unit at the rate that suits it, as in the paper
             torch.manual_seed(seed)
             net = nn.Sequential(
                 nn.Conv2d(3, 32, 5, padding=2), unit(), nn.MaxPool2d(3, 2),
@@ -109,12 +109,12 @@ def rectifier(seed: int, quick: bool) -> dict[str, float]:
                 nn.Conv2d(32, 64, 5, padding=2), unit(), nn.AvgPool2d(3, 2),
                 nn.Flatten(), nn.Linear(64 * 9, 10),
             )  # fmt: skip
-            best = min(best, _epochs_to(net, x, y, rate, seed, 2 if quick else 60))
-        epochs[name] = best
+            best = _epochs_to(net, x, y, rate, seed, best)
+        epochs[name] = float(best)
     return {**epochs, "ratio": epochs["tanh"] / epochs["ReLU"]}
 
 
-def _epochs_to(net: nn.Module, x: Tensor, y: Tensor, rate: float, seed: int, most: int) -> float:
+def _epochs_to(net: nn.Module, x: Tensor, y: Tensor, rate: float, seed: int, most: int) -> int:
     draw = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.SGD(net.parameters(), rate, momentum=0.9)
     for epoch in range(1, most + 1):
@@ -124,8 +124,8 @@ def _epochs_to(net: nn.Module, x: Tensor, y: Tensor, rate: float, seed: int, mos
             loss.backward()
             optimizer.step()
         if right(net, x, y) >= 0.75:
-            return float(epoch)
-    return float(most)
+            return epoch
+    return most
 
 
 EXPERIMENTS = {
