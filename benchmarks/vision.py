@@ -8,8 +8,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from learning import DIGITS, Check, Experiment, answers, changed, learn, pictures, right
-from striate.layers import MaxBlurPool, batch_norm, conv, max_pool
+from striate.layers import (
+    GlobalPool,
+    LocallyConnected,
+    LocalResponseNorm,
+    MaxBlurPool,
+    batch_norm,
+    conv,
+    max_pool,
+)
 from striate.models import build
+from striate.models.googlenet import Inception
 from striate.spec import Spec
 
 __all__ = ["EXPERIMENTS"]
@@ -128,7 +137,118 @@ def _epochs_to(net: nn.Module, x: Tensor, y: Tensor, rate: float, seed: int, mos
     return most
 
 
+def colours(train: int, test: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return pictures of CIFAR-10, about 0 with deviation 1, and their labels."""
+    x, y, x_test, y_test = pictures("cifar10", train, test)
+    return (x - 0.47) / 0.25, y, (x_test - 0.47) / 0.25, y_test
+
+
+def taught(net: nn.Module, epochs: int, seed: int, quick: bool) -> dict[str, float]:
+    """Train on CIFAR-10, mirrored and cropped, and ask the test pictures."""
+    x, y, x_test, y_test = colours(200, 200) if quick else colours(50_000, 10_000)
+    change = changed(x, "flip,crop=4", seed)
+    learn(net, x, y, 1 if quick else epochs, seed, change=change, batch=128)
+    return {"accuracy": right(net, x_test, y_test)}
+
+
+def four_layers(seed: int, quick: bool) -> dict[str, float]:
+    """Train the four layers that came before AlexNet: three convolutional ones, LRN, and a full."""
+    torch.manual_seed(seed)
+    layers: list[nn.Module] = []
+    channels = 3
+    for width in (32, 64, 64):
+        layers += [conv(2, channels, width, 5, pad=2), nn.ReLU(), max_pool(2, 3, 2, 1)]
+        layers += [LocalResponseNorm(5)]
+        channels = width
+    net = nn.Sequential(*layers, nn.Flatten(), nn.Linear(64 * 16, 10))
+    return taught(net, 12, seed, quick)
+
+
+def inception(seed: int, quick: bool) -> dict[str, float]:
+    """Train three inception modules, widths of 3a halved, 3a and 3b of GoogLeNet, on CIFAR-10."""
+    torch.manual_seed(seed)
+    first = Inception(2, 64, (32, 48, 64, 8, 16, 16))
+    second = Inception(2, first.out, (64, 96, 128, 16, 32, 32))
+    third = Inception(2, second.out, (128, 128, 192, 32, 96, 64))
+    net = nn.Sequential(
+        conv(2, 3, 64, 3, pad=1), nn.ReLU(), max_pool(2, 2), first, max_pool(2, 2), second, third,
+        GlobalPool("mean"), nn.Flatten(), nn.Linear(third.out, 10),
+    )  # fmt: skip
+    return taught(net, 14, seed, quick)
+
+
+def depth(seed: int, quick: bool) -> dict[str, float]:
+    """Train 20 and 56 layers on 5,000 pictures without shortcuts and with: who learns them?"""
+    x, y, _, _ = colours(200 if quick else 5000, 10)
+    spec, found = Spec(channels=3, size=(32, 32), classes=DIGITS), {}
+    for kind, shortcuts in (("plain", False), ("residual", True)):
+        for name in ("resnet20", "resnet56"):
+            torch.manual_seed(seed)
+            net = build(name, spec, shortcuts=shortcuts)
+            learn(net, x, y, 1 if quick else 8, seed, batch=128)
+            found[f"{kind} {name[6:]}, error"] = 1 - right(net, x, y)
+    return {
+        **found,
+        "plain 56 errs more, points": 100 * (found["plain 56, error"] - found["plain 20, error"]),
+        "shortcuts gain at 56, points": 100
+        * (found["plain 56, error"] - found["residual 56, error"]),
+    }
+
+
+def aligned(seed: int, quick: bool) -> dict[str, float]:
+    """Give clothes, centred and moved by up to 5 pixels, to kernels of a place and to shared."""
+    x, y, x_test, y_test = pictures("fashion-mnist", 200 if quick else 20_000, 10_000)
+    draw = torch.Generator().manual_seed(seed)
+
+    def moved(x: Tensor) -> Tensor:
+        wide = F.pad(x, [5] * 4)
+        steps = torch.randint(0, 11, (len(x), 2), generator=draw).tolist()
+        pairs = zip(wide, steps, strict=True)
+        return torch.stack([one[:, r : r + 28, c : c + 28] for one, (r, c) in pairs])
+
+    found = {}
+    for how, shown, asked in (("centred", x, x_test), ("moved", moved(x), moved(x_test))):
+        for name in ("local", "shared"):
+            torch.manual_seed(seed)
+            third = LocallyConnected(16, 16, (12, 12), 3) if name == "local" else conv(2, 16, 16, 3)
+            net = nn.Sequential(
+                conv(2, 1, 16, 5), nn.ReLU(), max_pool(2, 2), third, nn.ReLU(), nn.Flatten(),
+                nn.Linear(16 * 100, 10),
+            )  # fmt: skip
+            learn(net, shown / 0.35, y, 1 if quick else 8, seed)
+            found[f"{name}, {how}"] = right(net, asked / 0.35, y_test)
+    gain = {
+        how: 100 * (found[f"local, {how}"] - found[f"shared, {how}"])
+        for how in ("centred", "moved")
+    }
+    return {
+        **found,
+        "local gains, centred, points": gain["centred"],
+        "local gains, moved, points": gain["moved"],
+    }
+
+
 EXPERIMENTS = {
+    "four_layers": Experiment(
+        four_layers, (Check("accuracy", 0.8, "87 %, 89 % with LRN", "B15"),), "alexnet"
+    ),
+    "inception": Experiment(inception, (Check("accuracy", 0.85, "-", "B16b"),), "googlenet"),
+    "depth": Experiment(
+        depth,
+        (
+            Check("plain 56 errs more, points", 0, "more", "B17"),
+            Check("shortcuts gain at 56, points", 0, "-", "B17"),
+        ),
+        "resnet56",
+    ),
+    "aligned": Experiment(
+        aligned,
+        (
+            Check("local gains, centred, points", 0, "-", "B21"),
+            Check("local gains, moved, points", 0, "-", "B21", most=True),
+        ),
+        "deepface",
+    ),
     "transformer": Experiment(
         transformer, (Check("gain", 0.25, "2.1 to 1.2 %", "C-70"),), "spatial_transformer"
     ),

@@ -21,7 +21,16 @@ EXPERIMENTS = {
     "maps": ("superresolution", "fillin", "canvas", "calcifications"),
     "pioneers": ("cortex", "jitter", "templates", "distortions", "deconvolution", "workers"),
     "speech": ("delays", "voices", "speakers"),
-    "vision": ("transformer", "blur", "permuted", "rectifier"),
+    "vision": (
+        "transformer",
+        "blur",
+        "permuted",
+        "rectifier",
+        "four_layers",
+        "inception",
+        "depth",
+        "aligned",
+    ),
 }
 
 
@@ -72,7 +81,13 @@ def test_experiments_give_the_numbers_that_their_checks_name(
     name, shared_data, tmp_path, monkeypatch
 ):
     module = script("experiments")
-    if name in ("blur", "rectifier"):  # on CIFAR-10, which lies there packed
+    if name in (
+        "blur",
+        "rectifier",
+        "four_layers",
+        "inception",
+        "depth",
+    ):  # on CIFAR-10, which lies there packed
         unpack = shared_data / "cifar-10-packed" / "unpack.py"
         subprocess.run([sys.executable, str(unpack), str(tmp_path)], check=True)
         monkeypatch.setenv("STRIATE_DATA", str(tmp_path))

@@ -33,3 +33,14 @@ def test_torchvision_weights_would_fit():
 def test_an_unknown_stem_is_refused():
     with pytest.raises(ValueError, match="stem must be 'imagenet' or 'cifar'; got 'x'"):
         ResNet(Spec(channels=1, size=(8, 8), classes=("a",)), (1,), (8,), stem="x")
+
+
+def test_without_shortcuts_the_network_is_the_plain_one():
+    block = Block(2, 4, 8, 2, False, None).eval()
+    x = torch.randn(1, 4, 6, 6)
+    assert torch.equal(block(x), block.residual(x).relu())
+    pair = [
+        dict(build("resnet20", shortcuts=shortcuts).named_parameters())
+        for shortcuts in (True, False)
+    ]
+    assert pair[0].keys() == pair[1].keys()  # shortcuts A hold no weights

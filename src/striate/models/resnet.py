@@ -55,7 +55,7 @@ class Block(nn.Module):
     """Two 3x3 convolutions, or 1x1, 3x3, 1x1 with a fourth of the width (figure 5).
 
     Shape: (N, C, *S) -> (N, out, *ceil(S / stride))
-    Math:  y = relu(shortcut(x) + residual(x))
+    Math:  y = relu(shortcut(x) + residual(x)); relu(residual(x)) where there are no shortcuts
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Block(nn.Module):
         out: int,
         stride: int,
         bottleneck: bool,
-        shortcut: type[nn.Module],
+        shortcut: type[nn.Module] | None,
     ) -> None:
         super().__init__()
         width = out // 4 if bottleneck else out
@@ -84,11 +84,14 @@ class Block(nn.Module):
             ]
         self.residual = nn.Sequential(*layers)
         same = channels == out and stride == 1
-        self.shortcut = nn.Identity() if same else shortcut(axes, channels, out, stride)
+        self.shortcut: nn.Module | None = None
+        if shortcut is not None:
+            self.shortcut = nn.Identity() if same else shortcut(axes, channels, out, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """Add the residual to the shortcut."""
-        return F.relu(self.shortcut(x) + self.residual(x))
+        change = self.residual(x)
+        return F.relu(change if self.shortcut is None else self.shortcut(x) + change)
 
 
 class ResNet(nn.Module):
@@ -102,7 +105,8 @@ class ResNet(nn.Module):
         widths: channels behind each stage.
         bottleneck: three-layer blocks instead of two-layer ones.
         stem: `imagenet` is 7x7 stride 2 and 3x3 max pooling, `cifar` is 3x3.
-        shortcut: what carries the input past a block that changes its shape.
+        shortcut: what carries the input past a block that changes its shape; None: no block has a
+            shortcut, the plain network of figure 6.
     """
 
     def __init__(
@@ -113,7 +117,7 @@ class ResNet(nn.Module):
         *,
         bottleneck: bool = False,
         stem: str = "imagenet",
-        shortcut: type[nn.Module] = Projection,
+        shortcut: type[nn.Module] | None = Projection,
     ) -> None:
         super().__init__()
         if stem not in ("imagenet", "cifar"):
@@ -175,16 +179,19 @@ def resnet152(spec: Spec, stem: str = "auto") -> nn.Module:
     return ResNet(spec, (3, 8, 36, 3), widths, bottleneck=True, stem=_stem(spec, stem))
 
 
-def resnet20(spec: Spec) -> nn.Module:
+def resnet20(spec: Spec, shortcuts: bool = True) -> nn.Module:
     """Build the CIFAR ResNet-20, shortcuts A: 269,722 parameters on 3 x 32 x 32, 10 classes."""
-    return ResNet(spec, (3, 3, 3), (16, 32, 64), stem="cifar", shortcut=Padding)
+    shortcut = Padding if shortcuts else None
+    return ResNet(spec, (3, 3, 3), (16, 32, 64), stem="cifar", shortcut=shortcut)
 
 
-def resnet56(spec: Spec) -> nn.Module:
+def resnet56(spec: Spec, shortcuts: bool = True) -> nn.Module:
     """Build the CIFAR ResNet-56, shortcuts A: 853,018 parameters on 3 x 32 x 32, 10 classes."""
-    return ResNet(spec, (9, 9, 9), (16, 32, 64), stem="cifar", shortcut=Padding)
+    shortcut = Padding if shortcuts else None
+    return ResNet(spec, (9, 9, 9), (16, 32, 64), stem="cifar", shortcut=shortcut)
 
 
-def resnet110(spec: Spec) -> nn.Module:
+def resnet110(spec: Spec, shortcuts: bool = True) -> nn.Module:
     """Build the CIFAR ResNet-110, shortcuts A: 1,727,962 parameters on 3 x 32 x 32, 10 classes."""
-    return ResNet(spec, (18, 18, 18), (16, 32, 64), stem="cifar", shortcut=Padding)
+    shortcut = Padding if shortcuts else None
+    return ResNet(spec, (18, 18, 18), (16, 32, 64), stem="cifar", shortcut=shortcut)
