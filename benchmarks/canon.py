@@ -110,7 +110,7 @@ CLAIMS = (
         "ciresan_mlp",
     ),
     claim("ciresan_mnist", "mnist-29.npz", COLUMN, 0, "99.6 %", "C-64"),
-    claim("committee", "mnist-29.npz", COLUMN, 0.991, "99.77 %", "C-64"),
+    claim("committee", "mnist-29.npz", f"{COLUMN} --epochs 24", 0.996, "99.77 %", "C-64, headline"),
     claim("resnet20", "cifar10", "--epochs 15", 0.88, "91.25 %", "C-67"),
     claim(
         "capsnet reduced", "mnist", "--epochs 5 --set model.maps=64 --set model.types=8", 0.988,

@@ -15,7 +15,10 @@ INK = 0.3  # share of white from which a pixel is ink
 
 
 class Width(nn.Module):
-    """Draw the ink of a picture to one width, its middle to the middle.
+    """Draw the ink of a picture to one width around its middle.
+
+    The middle stays where it is, so that a column learns from moved digits too, or comes as near
+    as the picture has room [certain are the widths alone].
 
     Shape: (N, C, H, W) -> the same
     Math:  bilinear; height stays
@@ -41,8 +44,10 @@ class Width(nn.Module):
         left, right = left.masked_fill(blank, 0), right.masked_fill(blank, side - 1)
         scale = ((right - left + 1) / self.width).masked_fill(blank, 1)
         middle = (left + right + 1) / side - 1
+        room = max(0.0, 1 - self.width / side)
+        shift = middle - scale * middle.clamp(-room, room)
         turn = light.new_zeros(len(light), 2, 3)
-        turn[:, 0, 0], turn[:, 0, 2], turn[:, 1, 1] = scale, middle, 1
+        turn[:, 0, 0], turn[:, 0, 2], turn[:, 1, 1] = scale, shift, 1
         grid = F.affine_grid(turn, list(light.shape), align_corners=False)
         return F.grid_sample(light, grid, align_corners=False)
 
