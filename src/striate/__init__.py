@@ -6,18 +6,25 @@ from typing import Any
 __all__ = [
     "Recipe",
     "Spec",
+    "accelerate",
     "analysis",
     "bundle",
     "data",
     "deploy",
     "errors",
+    "kernels",
     "load",
     "models",
     "train",
 ]
 __version__ = "0.1.0"
 
-_HOMES = {"Recipe": "recipe", "Spec": "spec", "load": "deploy.predict"}
+_HOMES = {
+    "Recipe": "recipe",
+    "Spec": "spec",
+    "accelerate": "kernels.accelerated",
+    "load": "deploy.predict",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,11 @@
+// What each instruction set brings: a table of functions.
+#pragma once
+
+#include "api.h"
+
+struct Level {
+  const char* name;
+  int (*winograd_forward)(const StriateConv&, const float*, const float*, const float*, float*);
+  int (*winograd_weight)(const StriateConv&, const float*, const float*, float*);
+  double (*burn)(long turns);  // multiply and add `turns` times in every accumulator; how many
+};

@@ -1,0 +1,136 @@
+#include "threads.hpp"
+
+#include <pthread.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdlib>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace striate {
+namespace {
+
+struct Region {
+  Work work = nullptr;
+  void* context = nullptr;
+  int64_t parts = 0;
+  int helpers = 0;                // how many may join
+  std::atomic<int64_t> next{0};   // the part to be taken next
+};
+
+thread_local bool inside = false;
+
+void take(Region& region, int thread) {
+  inside = true;
+  for (;;) {
+    const int64_t part = region.next.fetch_add(1, std::memory_order_relaxed);
+    if (part >= region.parts) break;
+    region.work(region.context, part, thread);
+  }
+  inside = false;
+}
+
+// Threads sleep between regions: spinning would take the core of whoever else has work.
+class Pool {
+ public:
+  void run(Region& region) {
+    std::unique_lock<std::mutex> turn(turn_);  // one region at a time
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      while (static_cast<int>(helpers_) < region.helpers) start();
+      region_ = &region;
+      joined_ = busy_ = 0;
+      ++number_;
+    }
+    wake_.notify_all();
+    take(region, 0);
+    std::unique_lock<std::mutex> lock(mutex_);
+    region_ = nullptr;  // nobody joins any more
+    done_.wait(lock, [this] { return busy_ == 0; });
+  }
+
+ private:
+  void start() {
+    ++helpers_;
+    std::thread([this] { help(); }).detach();
+  }
+
+  void help() {
+    uint64_t seen = 0;
+    std::unique_lock<std::mutex> lock(mutex_);
+    for (;;) {
+      wake_.wait(lock, [&] { return number_ != seen; });
+      seen = number_;
+      Region* region = region_;
+      if (region == nullptr || joined_ >= region->helpers) continue;
+      const int thread = ++joined_;
+      ++busy_;
+      lock.unlock();
+      take(*region, thread);
+      lock.lock();
+      if (--busy_ == 0) done_.notify_one();
+    }
+  }
+
+  std::mutex turn_, mutex_;
+  std::condition_variable wake_, done_;
+  Region* region_ = nullptr;
+  uint64_t number_ = 0;
+  int helpers_ = 0, joined_ = 0, busy_ = 0;
+};
+
+// Threads do not live on in a forked child, such as a worker of a data loader: it starts anew. The
+// old pool is left as it lies, for its locks may be held by threads that are no more.
+Pool* pool = nullptr;
+std::once_flag once;
+
+void renew() { pool = new Pool; }
+
+Pool& the_pool() {
+  std::call_once(once, [] {
+    renew();
+    pthread_atfork(nullptr, nullptr, renew);
+  });
+  return *pool;
+}
+
+struct Block {
+  float* data = nullptr;
+  int64_t floats = 0;
+  ~Block() { std::free(data); }
+};
+
+}  // namespace
+
+void parallel(int64_t parts, int threads, Work work, void* context) {
+  if (parts < threads) threads = static_cast<int>(parts);
+  if (threads <= 1 || inside) {
+    const bool before = inside;
+    inside = true;
+    for (int64_t part = 0; part < parts; ++part) work(context, part, 0);
+    inside = before;
+    return;
+  }
+  Region region;
+  region.work = work;
+  region.context = context;
+  region.parts = parts;
+  region.helpers = threads - 1;
+  the_pool().run(region);
+}
+
+float* scratch(int slot, int64_t floats) {
+  thread_local Block blocks[SLOTS];
+  Block& block = blocks[slot];
+  if (block.floats < floats) {
+    std::free(block.data);
+    const size_t bytes = (static_cast<size_t>(floats) * 4 + 4095) / 4096 * 4096;
+    block.data = static_cast<float*>(std::aligned_alloc(4096, bytes));
+    block.floats = block.data ? floats : 0;
+  }
+  return block.data;
+}
+
+}  // namespace striate

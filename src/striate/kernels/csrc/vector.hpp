@@ -1,0 +1,67 @@
+// Vectors of floats as wide as the instruction set of this translation unit.
+//
+// Every file that includes this one is compiled once an instruction set (see CMakeLists.txt), each
+// time in a namespace of its own, LEVEL. Nothing here may come from the standard library's
+// templates: the linker would keep one copy of them, perhaps that of instructions a CPU lacks.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#if defined(__AVX512F__) || defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+namespace LEVEL {
+
+#if defined(__AVX512F__)
+constexpr int64_t LANES = 16;
+constexpr int64_t REGISTERS = 32;
+#elif defined(__AVX2__)
+constexpr int64_t LANES = 8;
+constexpr int64_t REGISTERS = 16;
+#elif defined(__aarch64__)
+constexpr int64_t LANES = 4;
+constexpr int64_t REGISTERS = 32;
+#else
+constexpr int64_t LANES = 4;
+constexpr int64_t REGISTERS = 16;
+#endif
+
+using Vector = float __attribute__((vector_size(LANES * 4)));
+using Unaligned = float __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
+
+#define INLINE inline __attribute__((always_inline))
+
+INLINE Vector load(const float* from) { return *reinterpret_cast<const Unaligned*>(from); }
+
+INLINE void store(float* to, Vector value) { *reinterpret_cast<Unaligned*>(to) = value; }
+
+INLINE Vector spread(float value) { return Vector{} + value; }
+
+// The first `count` floats, 0 to LANES; the rest is 0 and is not read.
+INLINE Vector load_part(const float* from, int64_t count) {
+#if defined(__AVX512F__)
+  return _mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << count) - 1), from);
+#else
+  Vector value{};
+  std::memcpy(&value, from, static_cast<size_t>(count) * 4);
+  return value;
+#endif
+}
+
+INLINE void store_part(float* to, Vector value, int64_t count) {
+#if defined(__AVX512F__)
+  _mm512_mask_storeu_ps(to, static_cast<__mmask16>((1u << count) - 1), value);
+#else
+  std::memcpy(to, &value, static_cast<size_t>(count) * 4);
+#endif
+}
+
+INLINE Vector larger(Vector a, Vector b) { return a > b ? a : b; }
+
+INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+INLINE int64_t up(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
+
+}  // namespace LEVEL

@@ -1,0 +1,126 @@
+"""The compiled library: found, loaded, and described for ctypes."""
+
+import ctypes
+import os
+import sys
+from functools import cache
+from pathlib import Path
+
+from striate.errors import UserError
+
+__all__ = ["Conv", "choose", "level", "library", "peak", "reason", "run", "setting"]
+
+NAME = "libstriate_kernels.dylib" if sys.platform == "darwin" else "libstriate_kernels.so"
+SETTINGS = ("", "auto", "measure", "torch", "off")
+NO_MEMORY = 1
+
+
+class Conv(ctypes.Structure):
+    """A convolution of two axes as the library sees it; csrc/api.h says what each number is."""
+
+    _fields_ = [
+        (name, ctypes.c_int64)
+        for name in (
+            *("n", "c", "h", "w", "o", "out_h", "out_w"),
+            *("kernel_h", "kernel_w", "stride_h", "stride_w", "pad_h", "pad_w"),
+            *("dilation_h", "dilation_w", "groups"),
+            *("weight_o", "weight_c", "weight_h", "weight_w", "turned", "tile", "threads"),
+        )
+    ]
+
+
+def setting() -> str:
+    """Return $STRIATE_KERNELS: `auto` or empty, `measure`, `torch` or `off`.
+
+    Raises:
+        UserError: it is something else.
+    """
+    asked = os.environ.get("STRIATE_KERNELS", "")
+    if asked not in SETTINGS:
+        raise UserError(
+            f"STRIATE_KERNELS must be auto, measure, torch or off; got {asked!r}. Unset it, or "
+            "choose one."
+        )
+    return asked or "auto"
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """Return the library, or None where there is none: `reason()` says why."""
+    for home in _homes():
+        if (home / NAME).is_file():
+            try:
+                return _described(ctypes.CDLL(str(home / NAME)))
+            except OSError:  # built for another machine
+                return None
+    return None
+
+
+def _homes() -> list[Path]:
+    """Beside this file, where an installation puts it, and where a build in a checkout does."""
+    here = Path(__file__).resolve()
+    built = here.parents[3] / "build"
+    return [here.parent, *sorted(built.glob("py3-none-*"))]
+
+
+def _described(found: ctypes.CDLL) -> ctypes.CDLL:
+    pointer, geometry = ctypes.c_void_p, ctypes.POINTER(Conv)
+    found.striate_winograd_forward.argtypes = [geometry, *[pointer] * 4]
+    found.striate_winograd_weight.argtypes = [geometry, *[pointer] * 3]
+    found.striate_level.restype = ctypes.c_char_p
+    found.striate_choose.argtypes = [ctypes.c_char_p]
+    found.striate_peak.argtypes = [ctypes.c_double]
+    found.striate_peak.restype = ctypes.c_double
+    return found
+
+
+def reason() -> str:
+    """Return why PyTorch's own kernels are used for everything; empty where they are not."""
+    if setting() in ("torch", "off"):
+        return f"STRIATE_KERNELS={setting()} asks for PyTorch's own kernels"
+    if library() is None:
+        return (
+            "Striate's kernels are not built here (no C++ compiler at install); PyTorch's will do"
+        )
+    return ""
+
+
+def level() -> str:
+    """Return the instruction set in use: `avx512`, `avx2`, `baseline`; empty without a library."""
+    found = library()
+    return found.striate_level().decode() if found else ""
+
+
+def choose(name: str) -> bool:
+    """Use another instruction set, for tests and comparisons; return whether this CPU has it."""
+    found = library()
+    return found is not None and found.striate_choose(name.encode()) == 0
+
+
+def peak(seconds: float = 0.2) -> float:
+    """Return the 1e9 multiply-and-add a second that one thread reaches out of its registers.
+
+    Args:
+        seconds: how long to measure.
+    """
+    found = library()
+    return float(found.striate_peak(seconds)) if found else 0.0
+
+
+def run(function: str, geometry: Conv, *tensors: int | None) -> None:
+    """Call a function of the library.
+
+    Args:
+        function: its name behind `striate_`.
+        tensors: addresses of memory that the caller keeps.
+
+    Raises:
+        MemoryError: there is no room for what it computes in between.
+    """
+    found = library()
+    assert found is not None
+    status = getattr(found, "striate_" + function)(ctypes.byref(geometry), *tensors)
+    if status == NO_MEMORY:
+        raise MemoryError(f"striate_{function} found no memory for its tiles")
+    if status:
+        raise RuntimeError(f"striate_{function} does not know this geometry; status {status}")

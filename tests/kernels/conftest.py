@@ -1,0 +1,46 @@
+"""The kernels, where they are built; every instruction set that this CPU has."""
+
+import pytest
+import torch
+
+from striate.kernels import library
+
+LEVELS = ("baseline", "avx2", "avx512")
+
+
+@pytest.fixture(autouse=True)
+def built(request):
+    """Skip where no compiler built the library, but for tests of just that."""
+    if library.library() is None and "unbuilt" not in request.keywords:
+        pytest.skip("Striate's kernels are not built here")
+
+
+@pytest.fixture(params=LEVELS)
+def level(request):
+    """Each instruction set in turn, then the best again."""
+    best = library.level()
+    if not library.choose(request.param):
+        pytest.skip(f"this CPU has no {request.param}")
+    yield request.param
+    library.choose(best)
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def ours(monkeypatch):
+    """Return a function that makes every call go to one algorithm."""
+    from striate.kernels import dispatch
+
+    def use(algorithm):
+        answer = lambda call, attempt: attempt(algorithm)  # noqa: E731
+        monkeypatch.setattr("striate.kernels.convolution.fastest", answer)
+        assert dispatch.TORCH == 0
+
+    return use

@@ -1,0 +1,116 @@
+"""`accelerate` on networks that know nothing of it."""
+
+import copy
+import io
+
+import pytest
+import torch
+from torch import nn
+
+import striate
+from striate.kernels.accelerated import FastConv2d, accelerate, report
+
+
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(),
+        nn.Conv2d(32, 32, 3, padding=1, bias=False), nn.Conv2d(32, 32, 3, stride=2),
+        nn.Conv2d(32, 32, 1), nn.Conv2d(32, 32, 3, groups=2), nn.Conv2d(32, 32, 3, dilation=2),
+        nn.Conv2d(32, 8, 3, padding="same"), nn.Conv2d(8, 8, 3, padding_mode="circular", padding=1),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+    )  # fmt: skip
+
+
+def test_answers_gradients_and_names_stay():
+    plain, x = network(), torch.randn(2, 3, 20, 20)
+    fast = striate.accelerate(copy.deepcopy(plain))
+    assert list(fast.state_dict()) == list(plain.state_dict())
+    answers = [net(x) for net in (plain, fast)]
+    torch.testing.assert_close(*answers, rtol=1e-4, atol=1e-5)
+    for answer in answers:
+        answer.square().sum().backward()
+    for one, other in zip(plain.parameters(), fast.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-3, atol=1e-4)
+
+
+def test_it_says_what_it_left_alone_and_why():
+    found = report(network())
+    assert found.swapped == ("0", "3")
+    assert list(found.left) == ["4", "5", "6", "7", "8", "9"]
+    assert found.left["4"] == "stride (2, 2): PyTorch's kernel is the faster one"
+    assert "padding 'same'" in found.left["8"]
+    assert report(found.model).swapped == ()  # done already
+
+
+def test_a_convolution_of_another_kind_is_left_alone():
+    class Odd(nn.Conv2d):
+        def forward(self, x):
+            return super().forward(x) + 1
+
+    odd = Odd(3, 4, 3)
+    assert report(nn.Sequential(odd)).left == {"0": "Odd may compute something else than Conv2d"}
+    assert type(odd) is Odd
+
+
+def test_modules_stay_the_objects_that_they_are():
+    net = network()
+    first, seen = net[0], []
+    net[0].register_forward_hook(lambda *_: seen.append("forward"))
+    net.append(first)  # shared
+    accelerate(net)
+    assert net[0] is first
+    assert net[-1] is first
+    net[:2](torch.randn(1, 3, 8, 8))
+    assert seen == ["forward"]
+    assert isinstance(first, nn.Conv2d)
+    assert repr(first) == repr(network()[0]).replace("Conv2d", "FastConv2d")
+
+
+def test_it_can_be_copied_saved_and_loaded():
+    net = accelerate(network()).eval()
+    x = torch.randn(1, 3, 20, 20)
+    file = io.BytesIO()
+    torch.save(net, file)
+    file.seek(0)
+    for other in (copy.deepcopy(net), torch.load(file, weights_only=False)):
+        assert type(other[0]) is FastConv2d
+        torch.testing.assert_close(other(x), net(x), rtol=0, atol=0)
+    plain = network().eval()
+    plain.load_state_dict(net.state_dict())
+    torch.testing.assert_close(plain(x), net(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [((1, 3, 8, 8), torch.float64), ((3, 8, 8), torch.float32), ((0, 3, 8, 8), torch.float32)],
+)
+def test_what_is_not_ours_goes_to_torch(shape, dtype):
+    plain, x = nn.Conv2d(3, 32, 3).to(dtype), torch.randn(shape, dtype=dtype)
+    fast = accelerate(copy.deepcopy(plain))
+    assert torch.equal(fast(x), plain(x))
+
+
+def test_autocast_is_left_to_torch():
+    net = accelerate(nn.Conv2d(3, 32, 3))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert net(torch.randn(1, 3, 8, 8)).dtype == torch.bfloat16
+
+
+def test_wrong_channels_get_the_message_of_torch():
+    with pytest.raises(RuntimeError, match="to have 3 channels, but got 4"):
+        accelerate(nn.Conv2d(3, 32, 3))(torch.randn(1, 4, 8, 8))
+
+
+def test_off_leaves_everything_alone(monkeypatch):
+    monkeypatch.setenv("STRIATE_KERNELS", "off")
+    assert report(network()).swapped == ()
+
+
+def test_an_accelerated_network_can_be_compiled():
+    net = accelerate(nn.Sequential(nn.Conv2d(16, 32, 3, padding=1), nn.ReLU()))
+    x = torch.randn(2, 16, 12, 12)
+    compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x), net(x))
+    compiled(x).sum().backward()
+    assert net[0].weight.grad is not None

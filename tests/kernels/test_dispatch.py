@@ -1,0 +1,107 @@
+"""Who computes a call: the estimate, the trial, and what is kept of it."""
+
+import time
+
+import pytest
+import torch
+
+from striate.errors import UserError
+from striate.kernels import dispatch
+from striate.kernels.dispatch import TORCH, Call, estimate, fastest
+
+UNCLEAR = Call("forward", 32, 16, 16, 32, 32, 1)
+CLEAR = Call("forward", 64, 128, 128, 32, 32, 1)
+
+
+@pytest.fixture(autouse=True)
+def forgetful():
+    dispatch.remembered.cache_clear()
+    yield
+    dispatch.remembered.cache_clear()
+
+
+def slow(algorithm, chosen):
+    """Answer after a while, the faster the nearer to `chosen`."""
+
+    def attempt(asked):
+        calls.append(asked)
+        time.sleep(0.0005 if asked == chosen else 0.004)
+        return torch.tensor(float(asked))
+
+    calls = algorithm
+    return attempt
+
+
+def test_estimates_know_what_is_cheap():
+    cost = estimate(CLEAR)
+    assert min(cost, key=cost.get) == 4
+    cost = estimate(Call("forward", 1, 512, 512, 2, 2, 1))
+    assert min(cost, key=cost.get) == TORCH  # kernels are transformed for a single tile
+    wide = estimate(Call("forward", 64, 3, 64, 32, 32, 1))
+    assert wide[TORCH] / wide[4] < cost_ratio(CLEAR)
+
+
+def cost_ratio(call):
+    cost = estimate(call)
+    return cost[TORCH] / cost[4]
+
+
+def test_what_is_clear_is_not_tried(monkeypatch):
+    monkeypatch.setattr(dispatch, "level", lambda: "avx512")
+    calls = []
+    assert fastest(CLEAR, slow(calls, TORCH)) == 4
+    assert calls == [4]
+
+
+@pytest.mark.parametrize("chosen", [TORCH, 4])
+def test_what_is_not_clear_is_tried_once_and_kept(monkeypatch, chosen):
+    monkeypatch.setattr(dispatch, "level", lambda: "avx512")
+    calls = []
+    assert fastest(UNCLEAR, slow(calls, chosen)) == chosen
+    assert set(calls) >= {TORCH, 4}
+    calls.clear()
+    fastest(UNCLEAR, slow(calls, chosen))
+    assert calls == [chosen]
+    dispatch.remembered.cache_clear()  # another process
+    calls.clear()
+    fastest(UNCLEAR, slow(calls, chosen))
+    assert calls == [chosen]
+
+
+def test_all_is_tried_where_the_user_asks_for_it(monkeypatch):
+    monkeypatch.setenv("STRIATE_KERNELS", "measure")
+    calls = []
+    assert fastest(CLEAR, slow(calls, TORCH)) == TORCH
+    assert len(calls) > 4
+
+
+@pytest.mark.parametrize("word", ["off", "torch"])
+def test_nothing_is_tried_where_the_user_wants_torch(monkeypatch, word):
+    monkeypatch.setenv("STRIATE_KERNELS", word)
+    calls = []
+    assert fastest(UNCLEAR, slow(calls, 4)) == TORCH
+    assert calls == [TORCH]
+
+
+def test_an_unknown_word_is_refused(monkeypatch):
+    monkeypatch.setenv("STRIATE_KERNELS", "fast")
+    with pytest.raises(UserError, match=r"must be auto, measure, torch or off; got 'fast'\. Unset"):
+        fastest(UNCLEAR, slow([], 4))
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"x": 7}', "{"])
+def test_a_broken_file_is_forgotten(monkeypatch, text):
+    monkeypatch.setattr(dispatch, "level", lambda: "avx512")
+    file = dispatch._file()
+    file.parent.mkdir(parents=True)
+    file.write_text(text)
+    assert dispatch.remembered() == {}
+    assert fastest(UNCLEAR, slow([], 4)) == 4
+    assert UNCLEAR.key in file.read_text()
+
+
+def test_without_a_place_for_the_file_it_is_tried_again(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("STRIATE_CACHE", str(tmp_path / "file"))
+    monkeypatch.setattr(dispatch, "level", lambda: "avx512")
+    assert fastest(UNCLEAR, slow([], 4)) == 4
