@@ -18,10 +18,12 @@ def network():
         nn.Conv2d(32, 32, 3, padding=1, bias=False), nn.Conv2d(32, 32, 3, stride=2),
         nn.Conv2d(32, 32, 1), nn.Conv2d(32, 32, 3, groups=2), nn.Conv2d(32, 32, 3, dilation=2),
         nn.Conv2d(32, 8, 3, padding="same"), nn.Conv2d(8, 8, 3, padding_mode="circular", padding=1),
+        nn.Conv2d(8, 8, 2, padding="same"),
         nn.AdaptiveAvgPool2d(1), nn.Flatten(),
     )  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
 def test_answers_gradients_and_names_stay():
     plain, x = network(), torch.randn(2, 3, 20, 20)
     fast = striate.accelerate(copy.deepcopy(plain))
@@ -36,10 +38,11 @@ def test_answers_gradients_and_names_stay():
 
 def test_it_says_what_it_left_alone_and_why():
     found = report(network())
-    assert found.swapped == ("0", "3")
-    assert list(found.left) == ["4", "5", "6", "7", "8", "9"]
-    assert found.left["4"] == "stride (2, 2): PyTorch's kernel is the faster one"
-    assert "padding 'same'" in found.left["8"]
+    assert found.swapped == ("0", "3", "4", "5", "6", "7", "8")
+    assert found.left == {
+        "9": "its border is circular",
+        "10": "padding 'same' is not the same on both sides of kernel (2, 2)",
+    }
     assert report(found.model).swapped == ()  # done already
 
 
@@ -89,6 +92,20 @@ def test_what_is_not_ours_goes_to_torch(shape, dtype):
     plain, x = nn.Conv2d(3, 32, 3).to(dtype), torch.randn(shape, dtype=dtype)
     fast = accelerate(copy.deepcopy(plain))
     assert torch.equal(fast(x), plain(x))
+
+
+@pytest.mark.parametrize("kind", [nn.Conv1d, nn.Conv2d, nn.Conv3d])
+def test_one_to_three_axes(kind):
+    axes = int(kind.__name__[4])
+    plain = kind(3, 8, 3, padding=1, stride=2, groups=1)
+    fast, x = accelerate(copy.deepcopy(plain)), torch.randn(2, 3, *[7] * axes)
+    assert type(fast).__name__ == f"Fast{kind.__name__}"
+    torch.testing.assert_close(fast(x), plain(x), rtol=1e-4, atol=1e-5)
+
+
+def test_too_small_samples_get_the_message_of_torch():
+    with pytest.raises(RuntimeError, match="Kernel size can't be greater than actual input size"):
+        accelerate(nn.Conv2d(3, 8, 5))(torch.randn(1, 3, 4, 4))
 
 
 def test_autocast_is_left_to_torch():

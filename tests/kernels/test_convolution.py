@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from striate.kernels.convolution import conv2d, last
+from striate.kernels.convolution import convolution, last
+from striate.kernels.dispatch import DIRECT, WINOGRAD
 
 SHAPES = [  # n, c, o, h, w, padding
     (2, 3, 5, 7, 9, (1, 1)),
@@ -25,45 +26,56 @@ def distance(ours, exact):
     return error.item()
 
 
-def both(n, c, o, h, w, padding, *, bias=True, seed=0):
-    """Return inputs, and the answer and gradients of float64."""
+FUNCTIONS = {3: F.conv1d, 4: F.conv2d, 5: F.conv3d}
+
+
+def both(n, c, o, size, kernel, how, *, groups=1, bias=True, seed=0):
+    """Return inputs, the answer and gradients of float64."""
     draw = torch.Generator().manual_seed(seed)
-    x = torch.randn(n, c, h, w, generator=draw)
-    weight = torch.randn(o, c, 3, 3, generator=draw)
+    x = torch.randn(n, c, *size, generator=draw)
+    weight = torch.randn(o, c // groups, *kernel, generator=draw)
     shift = torch.randn(o, generator=draw) if bias else None
     parts = [part.double().requires_grad_() for part in (x, weight, shift) if part is not None]
-    y = F.conv2d(parts[0], parts[1], parts[2] if bias else None, padding=padding)
+    shift_ = parts[2] if bias else None
+    y = FUNCTIONS[x.dim()](*parts[:2], shift_, groups=groups, **how)
     dy = torch.randn(y.shape, generator=draw)
     return x, weight, shift, dy, y, torch.autograd.grad(y, parts, dy.double())
 
 
-def compare(x, weight, shift, dy, y, grads, padding):
+def compare(found, how, *, groups=1, limit=5e-5):
+    x, weight, shift, dy, y, grads = found
     parts = [part.clone().requires_grad_() for part in (x, weight, shift) if part is not None]
-    ours = conv2d(parts[0], parts[1], parts[2] if shift is not None else None, padding)
-    found = torch.autograd.grad(ours, parts, dy)
-    assert ours.shape == y.shape
-    assert distance(ours, y) < 2e-5
-    for one, exact in zip(found, grads, strict=True):
+    shift_ = parts[2] if shift is not None else None
+    ours = convolution(*parts[:2], shift_, groups=groups, **how)
+    answers = (ours, *torch.autograd.grad(ours, parts, dy))
+    for one, exact in zip(answers, (y, *grads), strict=True):
         assert one.shape == exact.shape
-        assert distance(one, exact) < 5e-5
+        assert distance(one, exact) < limit
+
+
+def pictures(n, c, o, h, w, padding, **how):
+    """Return what `both` gives of 3 x 3 kernels and stride 1, which Winograd's algorithm wants."""
+    return both(n, c, o, (h, w), (3, 3), {"padding": padding}, **how)
 
 
 @pytest.mark.parametrize("tile", [2, 4])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_answers_and_gradients_are_those_of_float64(level, ours, tile, shape):
     ours(tile)
-    compare(*both(*shape), shape[-1])
+    compare(pictures(*shape), {"padding": shape[-1]})
 
 
+@pytest.mark.parametrize("algorithm", [DIRECT, *WINOGRAD])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_two_threads_answer_to_the_bit_alike_every_time(two_threads, ours, shape):
-    ours(4)
-    x, weight, shift, dy, y, grads = both(*shape)
-    compare(x, weight, shift, dy, y, grads, shape[-1])
+def test_two_threads_answer_to_the_bit_alike_every_time(two_threads, ours, algorithm, shape):
+    ours(algorithm)
+    found = pictures(*shape)
+    compare(found, {"padding": shape[-1]})
+    x, weight, _, dy, _, _ = found
 
     def step():
         parts = [part.clone().requires_grad_() for part in (x, weight)]
-        answer = conv2d(*parts, None, shape[-1])
+        answer = convolution(*parts, padding=shape[-1])
         return answer, *torch.autograd.grad(answer, parts, dy)
 
     for one, again in zip(step(), step(), strict=True):
@@ -71,43 +83,87 @@ def test_two_threads_answer_to_the_bit_alike_every_time(two_threads, ours, shape
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("tile", [2, 4])
+@pytest.mark.parametrize("tile", WINOGRAD)
 @settings(max_examples=700, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     n=st.integers(1, 5), c=st.integers(1, 70), o=st.integers(1, 70), h=st.integers(3, 23),
-    w=st.integers(3, 23), pad_h=st.integers(0, 2), pad_w=st.integers(0, 2),
+    w=st.integers(3, 23), padding=st.tuples(st.integers(0, 2), st.integers(0, 2)),
     bias=st.booleans(), seed=st.integers(0, 99),
 )  # fmt: skip
-def test_any_shape(ours, level, tile, n, c, o, h, w, pad_h, pad_w, bias, seed):
+def test_any_picture(ours, level, tile, n, c, o, h, w, padding, bias, seed):
     ours(tile)
-    compare(*both(n, c, o, h, w, (pad_h, pad_w), bias=bias, seed=seed), (pad_h, pad_w))
+    compare(pictures(n, c, o, h, w, padding, bias=bias, seed=seed), {"padding": padding})
+
+
+@st.composite
+def geometries(draw):
+    """Draw any convolution of one to three axes that has a position."""
+    axes = draw(st.integers(1, 3))
+    each = lambda low, high: tuple(draw(st.integers(low, high)) for _ in range(axes))  # noqa: E731
+    how = {"stride": each(1, 3), "padding": each(0, 4), "dilation": each(1, 3)}
+    kernel, groups = each(1, 4), draw(st.integers(1, 4))
+    least = zip(kernel, how["dilation"], how["padding"], strict=True)
+    size = [max(1, d * (k - 1) + 1 - 2 * p) + draw(st.integers(0, 6)) for k, d, p in least]
+    c, o = (groups * draw(st.integers(1, 24)) for _ in range(2))
+    return (draw(st.integers(1, 4)), c, o, size, kernel, how), groups
+
+
+@pytest.mark.slow
+@settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
+@given(geometry=geometries(), bias=st.booleans(), seed=st.integers(0, 99))
+def test_any_geometry(ours, level, geometry, bias, seed):
+    ours(DIRECT)
+    numbers, groups = geometry
+    found = both(*numbers, groups=groups, bias=bias, seed=seed)
+    compare(found, numbers[-1], groups=groups, limit=1e-5)
+
+
+GEOMETRIES = [  # n, c, o, size, kernel, stride, padding, dilation, groups
+    (2, 3, 17, (9,), (4,), (3,), (2,), (2,), 1),
+    (2, 6, 9, (7, 5), (1, 1), (1, 1), (0, 0), (1, 1), 3),
+    (1, 8, 8, (6, 9), (1, 1), (2, 3), (0, 0), (1, 1), 1),
+    (3, 4, 33, (5, 8), (3, 2), (2, 1), (1, 4), (1, 3), 1),
+    (2, 5, 5, (6, 7), (3, 3), (2, 2), (1, 1), (2, 2), 5),
+    (1, 2, 3, (4, 5, 6), (3, 1, 2), (1, 2, 3), (1, 0, 2), (1, 2, 1), 1),
+    (1, 64, 40, (8, 8), (3, 3), (2, 2), (1, 1), (1, 1), 1),
+]
+
+
+@pytest.mark.parametrize("case", GEOMETRIES, ids=str)
+def test_direct_answers_and_gradients_are_those_of_float64(level, ours, case):
+    ours(DIRECT)
+    *numbers, stride, padding, dilation, groups = case
+    how = {"stride": stride, "padding": padding, "dilation": dilation}
+    compare(both(*numbers, how, groups=groups), how, groups=groups, limit=1e-5)
 
 
 def test_inputs_may_lie_in_any_order(ours):
     ours(4)
-    x, weight, shift, dy, y, grads = both(2, 6, 7, 9, 8, (1, 1))
+    x, weight, shift, dy, y, grads = pictures(2, 6, 7, 9, 8, (1, 1))
     strided = torch.stack([x, x], -1)[..., 0]
     for moved in (x, last(x), strided, x.transpose(2, 3).contiguous().transpose(2, 3)):
-        for kernels in (weight, last(weight), weight.flip(0).flip(0), weight.mT.contiguous().mT):
-            compare(moved, kernels, shift, last(dy), y, grads, (1, 1))
+        for kernels in (weight, last(weight), weight.mT.contiguous().mT):
+            found = (moved, kernels, shift, last(dy), y, grads)
+            compare(found, {"padding": (1, 1)})
 
 
 def test_the_gradient_of_an_expanded_answer(ours):
     ours(4)
-    x, weight, *_ = both(2, 6, 7, 9, 8, (1, 1))
+    x, weight, *_ = pictures(2, 6, 7, 9, 8, (1, 1))
     parts = [part.clone().requires_grad_() for part in (x, weight)]
     exact = [part.double().requires_grad_() for part in (x, weight)]
-    conv2d(*parts, None, (1, 1)).sum().backward()
+    convolution(*parts, padding=(1, 1)).sum().backward()
     F.conv2d(*exact, None, padding=1).sum().backward()
     assert all(
         distance(a.grad, b.grad) < 5e-5 for a, b in zip(parts, exact, strict=True)
     )  # dy has stride 0 everywhere
 
 
-def test_gradients_of_gradients(ours):
+@pytest.mark.parametrize("algorithm", [DIRECT, 4])
+def test_gradients_of_gradients(ours, algorithm):
     """Of any order, since each operator is the gradient of the other two."""
-    ours(4)
-    x, weight, _, dy, _, _ = both(2, 3, 4, 6, 5, (1, 1))
+    ours(algorithm)
+    x, weight, _, dy, _, _ = pictures(2, 3, 4, 6, 5, (1, 1))
 
     def second(convolve, dtype):
         parts = [part.to(dtype).clone().requires_grad_() for part in (x, weight)]
@@ -115,7 +171,7 @@ def test_gradients_of_gradients(ours):
         grads = torch.autograd.grad((y.sin() * dy.to(dtype)).sum(), parts, create_graph=True)
         return torch.autograd.grad(sum((g**2).sum() for g in grads), parts)
 
-    ours_ = second(lambda x, w: conv2d(x, w, None, (1, 1)), torch.float32)
+    ours_ = second(lambda x, w: convolution(x, w, padding=(1, 1)), torch.float32)
     exact = second(lambda x, w: F.conv2d(x, w, padding=1), torch.float64)
     assert all(distance(a, b) < 1e-4 for a, b in zip(ours_, exact, strict=True))
 
@@ -123,9 +179,9 @@ def test_gradients_of_gradients(ours):
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 def test_operators_are_what_torch_asks_of_them(ours):
     ours(4)
-    x, weight, shift, _, _, _ = both(2, 3, 4, 6, 5, (1, 1))
+    x, weight, shift, _, _, _ = pictures(2, 3, 4, 6, 5, (1, 1))
     parts = [part.requires_grad_() for part in (x, weight, shift)]
-    torch.library.opcheck(torch.ops.striate.convolve.default, (*parts, [1, 1]))
+    torch.library.opcheck(torch.ops.striate.convolve.default, (*parts, [1, 1], [1, 1], [1, 1], 1))
 
 
 def test_numbers_that_are_none_stay_where_they_were_made(ours):
@@ -133,6 +189,6 @@ def test_numbers_that_are_none_stay_where_they_were_made(ours):
     ours(4)
     x, weight = torch.zeros(1, 1, 40, 40), torch.ones(1, 1, 3, 3)
     x[0, 0, 0, 0] = float("nan")
-    y = conv2d(x, weight, None, (1, 1))
+    y = convolution(x, weight, padding=(1, 1))
     assert y[0, 0, 0, 0].isnan()
     assert (y[0, 0, 8:, 8:] == 0).all()

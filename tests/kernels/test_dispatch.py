@@ -1,16 +1,24 @@
 """Who computes a call: the estimate, the trial, and what is kept of it."""
 
 import time
+from dataclasses import replace
 
 import pytest
 import torch
 
 from striate.errors import UserError
 from striate.kernels import dispatch
-from striate.kernels.dispatch import TORCH, Call, estimate, fastest
+from striate.kernels.dispatch import DIRECT, TORCH, Call, estimate, fastest
 
-UNCLEAR = Call("forward", 32, 16, 16, 32, 32, 1)
-CLEAR = Call("forward", 64, 128, 128, 32, 32, 1)
+
+def call(n, c, o, h, w):
+    """Return a call of 3 x 3 kernels, stride 1."""
+    one, size = (1, 1, 1), (1, h, w)
+    return Call("forward", n, c, o, size, size, (1, 3, 3), one, (0, 1, 1), one, 1, 1)
+
+
+UNCLEAR = call(32, 16, 16, 32, 32)
+CLEAR = call(64, 128, 128, 32, 32)
 
 
 @pytest.fixture(autouse=True)
@@ -35,14 +43,14 @@ def slow(algorithm, chosen):
 def test_estimates_know_what_is_cheap():
     cost = estimate(CLEAR)
     assert min(cost, key=cost.get) == 4
-    cost = estimate(Call("forward", 1, 512, 512, 2, 2, 1))
-    assert min(cost, key=cost.get) == TORCH  # kernels are transformed for a single tile
-    wide = estimate(Call("forward", 64, 3, 64, 32, 32, 1))
+    cost = estimate(call(1, 512, 512, 2, 2))
+    assert min(cost, key=cost.get) in (TORCH, DIRECT)  # kernels are transformed for a single tile
+    wide = estimate(call(64, 3, 64, 32, 32))
     assert wide[TORCH] / wide[4] < cost_ratio(CLEAR)
 
 
-def cost_ratio(call):
-    cost = estimate(call)
+def cost_ratio(asked):
+    cost = estimate(asked)
     return cost[TORCH] / cost[4]
 
 
@@ -105,3 +113,12 @@ def test_without_a_place_for_the_file_it_is_tried_again(monkeypatch, tmp_path):
     monkeypatch.setenv("STRIATE_CACHE", str(tmp_path / "file"))
     monkeypatch.setattr(dispatch, "level", lambda: "avx512")
     assert fastest(UNCLEAR, slow([], 4)) == 4
+
+
+def test_only_small_plain_kernels_are_winograds():
+    assert set(estimate(CLEAR)) == {0, 1, 2, 4}
+    for change in (
+        {"stride": (1, 2, 1)}, {"dilation": (1, 2, 2)}, {"groups": 2}, {"kernel": (1, 5, 5)},
+        {"kernel": (3, 3, 3)}, {"pad": (0, 3, 1)},
+    ):  # fmt: skip
+        assert set(estimate(replace(CLEAR, **change))) == {0, 1}

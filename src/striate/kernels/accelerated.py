@@ -5,29 +5,76 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from striate.kernels.convolution import conv2d
+from striate.kernels.convolution import convolution
 from striate.kernels.library import reason
 
-__all__ = ["Accelerated", "FastConv2d", "accelerate"]
+__all__ = ["Accelerated", "FastConv1d", "FastConv2d", "FastConv3d", "accelerate", "report"]
 
 
-class FastConv2d(nn.Conv2d):
-    """`torch.nn.Conv2d` with Striate's kernels where they are the faster ones.
+class FastConv1d(nn.Conv1d):
+    """`torch.nn.Conv1d` with Striate's kernels where they are the faster ones.
 
     It holds the same parameters under the same names, and answers the same up to rounding. Other
-    devices, other types than float32 and autocast go to PyTorch's own kernels.
+    devices, other types than float32, other borders than zeros and autocast go to PyTorch's own
+    kernels.
     """
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if not _ours(x, weight):
+        if not _ours(self, x, weight):
             return super()._conv_forward(x, weight, bias)
-        return conv2d(x, weight, bias, self.padding)  # type: ignore[arg-type]
+        return _convolved(self, x, weight, bias)
 
 
-def _ours(x: Tensor, weight: Tensor) -> bool:
-    plain = x.dim() == 4 and x.device.type == weight.device.type == "cpu"
-    typed = x.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-    return plain and typed and x.numel() > 0 and x.shape[1] == weight.shape[1]
+class FastConv2d(nn.Conv2d):
+    """`torch.nn.Conv2d`, as FastConv1d is `torch.nn.Conv1d`."""
+
+    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if not _ours(self, x, weight):
+            return super()._conv_forward(x, weight, bias)
+        return _convolved(self, x, weight, bias)
+
+
+class FastConv3d(nn.Conv3d):
+    """`torch.nn.Conv3d`, as FastConv1d is `torch.nn.Conv1d`."""
+
+    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if not _ours(self, x, weight):
+            return super()._conv_forward(x, weight, bias)
+        return _convolved(self, x, weight, bias)
+
+
+Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
+FAST: dict[type[nn.Module], type[nn.Module]] = {
+    nn.Conv1d: FastConv1d,
+    nn.Conv2d: FastConv2d,
+    nn.Conv3d: FastConv3d,
+}
+
+
+def _ours(layer: Convolution, x: Tensor, weight: Tensor) -> bool:
+    """Say whether a call is one that our kernels know; PyTorch has the message for wrong ones."""
+    if not (x.device.type == weight.device.type == "cpu" and x.dtype == weight.dtype):
+        return False
+    typed = x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    fits = x.dim() == weight.dim() and x.shape[1] == weight.shape[1] * layer.groups
+    if not (typed and fits and x.numel()):
+        return False
+    each = zip(x.shape[2:], layer.kernel_size, _padding(layer), layer.dilation, strict=True)
+    return all(s + 2 * p > d * (k - 1) for s, k, p, d in each)
+
+
+def _convolved(layer: Convolution, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return convolution(
+        x, weight, bias, stride=layer.stride, padding=_padding(layer), dilation=layer.dilation,
+        groups=layer.groups,
+    )  # fmt: skip
+
+
+def _padding(layer: Convolution) -> tuple[int, ...]:
+    """Return zeros before each axis; `same` has as many behind wherever `_unknown` let it pass."""
+    if isinstance(layer.padding, str):
+        return tuple(layer._reversed_padding_repeated_twice[::-2])
+    return layer.padding
 
 
 @dataclass(frozen=True)
@@ -62,30 +109,24 @@ def report(model: nn.Module) -> Accelerated:
     swapped, left = [], {}
     why_none = reason()
     for name, module in model.named_modules():
-        if not isinstance(module, nn.Conv2d) or isinstance(module, FastConv2d):
+        if not isinstance(module, Convolution) or type(module) in FAST.values():
             continue
         if why := why_none or _unknown(module):
             left[name] = why
             continue
-        module.__class__ = FastConv2d
+        module.__class__ = FAST[type(module)]  # type: ignore[assignment]
         swapped.append(name)
     return Accelerated(model, tuple(swapped), left)
 
 
-def _unknown(module: nn.Conv2d) -> str:
+def _unknown(module: Convolution) -> str:
     """Return why we have no kernel for a convolution; empty where we have one."""
-    if type(module) is not nn.Conv2d:
-        return f"{type(module).__name__} may compute something else than Conv2d"
-    wanted = {
-        "kernel_size": ((3, 3),),
-        "stride": ((1, 1),),
-        "dilation": ((1, 1),),
-        "groups": (1,),
-        "padding_mode": ("zeros",),
-    }
-    for name, known in wanted.items():
-        if getattr(module, name) not in known:
-            return f"{name} {getattr(module, name)}: PyTorch's kernel is the faster one"
-    if isinstance(module.padding, str) or max(module.padding) > 2:
-        return f"padding {module.padding!r}: PyTorch's kernel is the faster one"
+    if type(module) not in FAST:
+        plain = next(kind.__name__ for kind in FAST if isinstance(module, kind))
+        return f"{type(module).__name__} may compute something else than {plain}"
+    if module.padding_mode != "zeros":
+        return f"its border is {module.padding_mode}"
+    ends = module._reversed_padding_repeated_twice
+    if isinstance(module.padding, str) and ends[::2] != ends[1::2]:
+        return f"padding 'same' is not the same on both sides of kernel {module.kernel_size}"
     return ""

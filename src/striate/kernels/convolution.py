@@ -1,50 +1,92 @@
-"""Convolution in two axes: three operators, each the gradient of the other two.
+"""Convolution: three operators, each the gradient of the other two.
 
 `torch.ops.striate.convolve`, `.convolve_input` and `.convolve_weight` are known to autograd (to any
 order) and to torch.compile. Each call asks `dispatch` which algorithm is the fastest here.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from striate.kernels.dispatch import TORCH, Call, fastest
+from striate.kernels.dispatch import DIRECT, TORCH, Call, fastest
 from striate.kernels.library import Conv, run
 
-__all__ = ["conv2d"]
+__all__ = ["convolution"]
 
-Pair = list[int]
+Numbers = list[int]  # one an axis
 
 
-def conv2d(
-    x: Tensor, weight: Tensor, bias: Tensor | None = None, padding: tuple[int, int] = (0, 0)
+def convolution(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    stride: Sequence[int] | None = None,
+    padding: Sequence[int] | None = None,
+    dilation: Sequence[int] | None = None,
+    groups: int = 1,
 ) -> Tensor:
-    """Correlate pictures with 3 x 3 kernels, stride 1; the answer lies channels last.
+    """Correlate with kernels along one to three axes; the answer lies channels last.
 
-    Shape: (N, C, H, W), (O, C, 3, 3), (O) -> (N, O, H + 2 p - 2, W + 2 p - 2)
-    Math:  y_o = b_o + sum_c w_oc * x_c, as torch.nn.functional.conv2d
+    Shape: (N, C, *S), (O, C / groups, *K), (O) -> (N, O, *T)
+    Math:  y_o = b_o + sum_c w_oc * x_c, as torch.nn.functional.conv1d, conv2d and conv3d
 
     Args:
         x: float32, on the CPU.
-        padding: zeros before and behind each axis, in samples, 0 to 2.
-
-    Source: Lavin, Gray 2015, arXiv:1509.09308.
+        stride: in samples, an axis each; 1 if not given.
+        padding: zeros before and behind each axis, in samples; 0 if not given.
+        dilation: distance of two taps, in samples; 1 if not given.
     """
-    return torch.ops.striate.convolve(x, weight, bias, list(padding))
-
-
-def geometry(x: Tensor, weight: Tensor, padding: Pair, turned: bool = False) -> Conv:
-    """Return what the library has to know; `turned` asks for the gradient to the input."""
-    n, c, h, w = x.shape
-    o = weight.shape[1 if turned else 0]
-    pad_h, pad_w = padding
-    so, sc, sh, sw = weight.stride()
-    return Conv(
-        n=n, c=c, h=h, w=w, o=o, out_h=h + 2 * pad_h - 2, out_w=w + 2 * pad_w - 2,
-        kernel_h=3, kernel_w=3, stride_h=1, stride_w=1, pad_h=pad_h, pad_w=pad_w,
-        dilation_h=1, dilation_w=1, groups=1,
-        weight_o=so, weight_c=sc, weight_h=sh, weight_w=sw,
-        turned=turned, threads=torch.get_num_threads(),
+    axes = x.dim() - 2
+    return torch.ops.striate.convolve(
+        x, weight, bias, list(stride or [1] * axes), list(padding or [0] * axes),
+        list(dilation or [1] * axes), groups,
     )  # fmt: skip
+
+
+def three(numbers: Sequence[int], fill: int) -> list[int]:
+    """Return numbers of three axes; those that are missing stand in front."""
+    return [fill] * (3 - len(numbers)) + list(numbers)
+
+
+def shape_after(
+    size: Sequence[int], kernel: Sequence[int], stride: Numbers, padding: Numbers, dilation: Numbers
+) -> list[int]:
+    """Return how many positions a kernel has along each axis."""
+    each = zip(size, kernel, stride, padding, dilation, strict=True)
+    return [(s + 2 * p - d * (k - 1) - 1) // t + 1 for s, k, t, p, d in each]
+
+
+def geometry(
+    n: int,
+    size: Sequence[int],
+    weight: Tensor,
+    stride: Numbers,
+    padding: Numbers,
+    dilation: Numbers,
+    groups: int,
+) -> Conv:
+    """Return what the library has to know of a convolution of samples of `size`."""
+    kernel, strides = weight.shape[2:], weight.stride()
+    own = Conv(n=n, c=weight.shape[1] * groups, o=weight.shape[0], groups=groups)
+    own.size[:] = three(size, 1)
+    own.out[:] = three(shape_after(size, kernel, stride, padding, dilation), 1)
+    own.kernel[:], own.stride[:] = three(kernel, 1), three(stride, 1)
+    own.pad[:], own.dilation[:] = three(padding, 0), three(dilation, 1)
+    own.weight_o, own.weight_c = strides[:2]
+    own.weight_k[:] = three(strides[2:], 0)
+    own.threads = torch.get_num_threads()
+    return own
+
+
+def turned(own: Conv) -> Conv:
+    """Return the convolution of stride 1 that gives the gradient to the input."""
+    back = Conv.from_buffer_copy(own)
+    back.c, back.o, back.turned = own.o, own.c, 1
+    back.size[:], back.out[:] = own.out, own.size
+    back.pad[:] = [k - 1 - p for k, p in zip(own.kernel, own.pad, strict=True)]
+    return back
 
 
 def last(x: Tensor) -> Tensor:
@@ -52,132 +94,162 @@ def last(x: Tensor) -> Tensor:
 
     torch calls any order channels-last where an axis has size 1, and leaves it as it is.
     """
-    n, c, h, w = x.shape
-    if x.stride() == (h * w * c, 1, w * c, c):
-        return x
-    return empty(n, c, h, w).copy_(x)
+    moved = x.movedim(1, -1)
+    return (
+        x if moved.is_contiguous() and moved.stride(-1) == 1 else moved.contiguous().movedim(-1, 1)
+    )
 
 
-def empty(n: int, c: int, h: int, w: int) -> Tensor:
-    """Return memory for pictures, channels last."""
-    return torch.empty(n, h, w, c).permute(0, 3, 1, 2)
+def empty(n: int, c: int, size: Sequence[int]) -> Tensor:
+    """Return memory for samples, channels last."""
+    return torch.empty(n, *size, c).movedim(-1, 1)
 
 
 def called(direction: str, own: Conv) -> Call:
     """Return what `dispatch` is asked."""
-    return Call(direction, own.n, own.c, own.o, own.out_h, own.out_w, own.threads)
+    size, out, kernel, stride, pad, dilation = (
+        (n[0], n[1], n[2])
+        for n in (own.size, own.out, own.kernel, own.stride, own.pad, own.dilation)
+    )
+    return Call(
+        direction, own.n, own.c, own.o, size, out, kernel, stride, pad, dilation,
+        own.groups, own.threads,
+    )  # fmt: skip
 
 
 @torch.library.custom_op("striate::convolve", mutates_args=(), device_types="cpu")
-def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, padding: Pair) -> Tensor:
+def convolve(
+    x: Tensor, weight: Tensor, bias: Tensor | None,
+    stride: Numbers, padding: Numbers, dilation: Numbers, groups: int,
+) -> Tensor:  # fmt: skip
     """Correlate."""
-    own = geometry(x, weight, padding)
+    axes = x.dim() - 2
+    own = geometry(x.shape[0], x.shape[2:], weight, stride, padding, dilation, groups)
     x = last(x)
+    bias = None if bias is None else bias.contiguous()
+    shift = None if bias is None else bias.data_ptr()
 
     def attempt(algorithm: int) -> Tensor:
         if algorithm == TORCH:
-            return last(torch.conv2d(x, weight, bias, padding=padding))
-        own.tile, y = algorithm, empty(own.n, own.o, own.out_h, own.out_w)
-        shift = None if bias is None else bias.contiguous()
-        address = None if shift is None else shift.data_ptr()
-        run("winograd_forward", own, x.data_ptr(), weight.data_ptr(), address, y.data_ptr())
+            return last(
+                torch.convolution(
+                    x, weight, bias, stride, padding, dilation, False, [0] * axes, groups
+                )
+            )
+        y, own.tile = empty(own.n, own.o, own.out[3 - axes :]), algorithm
+        name = "direct_forward" if algorithm == DIRECT else "winograd_forward"
+        run(name, own, x.data_ptr(), weight.data_ptr(), shift, y.data_ptr())
         return y
 
     return fastest(called("forward", own), attempt)
 
 
 @torch.library.custom_op("striate::convolve_input", mutates_args=(), device_types="cpu")
-def convolve_input(dy: Tensor, weight: Tensor, padding: Pair) -> Tensor:
-    """Return the gradient to x of sum(dy y)."""
-    own = geometry(dy, weight, [2 - p for p in padding], turned=True)
+def convolve_input(
+    dy: Tensor, weight: Tensor, size: Numbers,
+    stride: Numbers, padding: Numbers, dilation: Numbers, groups: int,
+) -> Tensor:  # fmt: skip
+    """Return the gradient of sum(dy y) to x, whose samples have that size."""
+    own = geometry(dy.shape[0], size, weight, stride, padding, dilation, groups)
     dy = last(dy)
 
     def attempt(algorithm: int) -> Tensor:
-        dx = empty(own.n, own.o, own.out_h, own.out_w)
+        dx = empty(own.n, own.c, size)
         if algorithm == TORCH:
-            return last(_backward(dy, dx, weight, padding, 0))
-        own.tile = algorithm
-        run("winograd_forward", own, dy.data_ptr(), weight.data_ptr(), None, dx.data_ptr())
+            return last(_backward(dy, dx, weight, 0, stride, padding, dilation, groups))
+        if algorithm == DIRECT:
+            run("direct_input", own, dy.data_ptr(), weight.data_ptr(), dx.data_ptr())
+        else:
+            back = turned(own)
+            back.tile = algorithm
+            run("winograd_forward", back, dy.data_ptr(), weight.data_ptr(), None, dx.data_ptr())
         return dx
 
     return fastest(called("input", own), attempt)
 
 
 @torch.library.custom_op("striate::convolve_weight", mutates_args=(), device_types="cpu")
-def convolve_weight(x: Tensor, dy: Tensor, padding: Pair) -> Tensor:
-    """Return the gradient to the kernels of sum(dy y)."""
-    dw = torch.empty(dy.shape[1], x.shape[1], 3, 3)
-    own = geometry(x, dw, padding)
+def convolve_weight(
+    x: Tensor, dy: Tensor, kernel: Numbers,
+    stride: Numbers, padding: Numbers, dilation: Numbers, groups: int,
+) -> Tensor:  # fmt: skip
+    """Return the gradient of sum(dy y) to kernels of that size."""
+    dw = torch.empty(dy.shape[1], x.shape[1] // groups, *kernel)
+    own = geometry(x.shape[0], x.shape[2:], dw, stride, padding, dilation, groups)
     x, dy = last(x), last(dy)
 
     def attempt(algorithm: int) -> Tensor:
         if algorithm == TORCH:
-            return _backward(dy, x, dw, padding, 1).contiguous()
+            return _backward(dy, x, dw, 1, stride, padding, dilation, groups).contiguous()
         own.tile = algorithm
-        run("winograd_weight", own, x.data_ptr(), dy.data_ptr(), dw.data_ptr())
+        name = "direct_weight" if algorithm == DIRECT else "winograd_weight"
+        run(name, own, x.data_ptr(), dy.data_ptr(), dw.data_ptr())
         return dw
 
     return fastest(called("weight", own), attempt)
 
 
-def _backward(dy: Tensor, x: Tensor, weight: Tensor, padding: Pair, which: int) -> Tensor:
+def _backward(
+    dy: Tensor, x: Tensor, weight: Tensor, which: int,
+    stride: Numbers, padding: Numbers, dilation: Numbers, groups: int,
+) -> Tensor:  # fmt: skip
     mask = [which == 0, which == 1, False]
     found = torch.ops.aten.convolution_backward(
-        dy, x, weight, None, [1, 1], padding, [1, 1], False, [0, 0], 1, mask
+        dy, x, weight, None, stride, padding, dilation, False, [0] * len(stride), groups, mask
     )
     return found[which]
 
 
+# What torch.compile knows of the answers before they are computed.
+
+
 @convolve.register_fake
-def _(x: Tensor, weight: Tensor, bias: Tensor | None, padding: Pair) -> Tensor:
-    n, _, h, w = x.shape
-    h, w = h + 2 * padding[0] - 2, w + 2 * padding[1] - 2
-    return x.new_empty(n, h, w, weight.shape[0]).permute(0, 3, 1, 2)
+def _(x, weight, bias, stride, padding, dilation, groups):  # type: ignore[no-untyped-def]
+    out = shape_after(x.shape[2:], weight.shape[2:], stride, padding, dilation)
+    return x.new_empty(x.shape[0], *out, weight.shape[0]).movedim(-1, 1)
 
 
 @convolve_input.register_fake
-def _(dy: Tensor, weight: Tensor, padding: Pair) -> Tensor:
-    n, _, h, w = dy.shape
-    h, w = h - 2 * padding[0] + 2, w - 2 * padding[1] + 2
-    return dy.new_empty(n, h, w, weight.shape[1]).permute(0, 3, 1, 2)
+def _(dy, weight, size, stride, padding, dilation, groups):  # type: ignore[no-untyped-def]
+    return dy.new_empty(dy.shape[0], *size, weight.shape[1] * groups).movedim(-1, 1)
 
 
 @convolve_weight.register_fake
-def _(x: Tensor, dy: Tensor, padding: Pair) -> Tensor:
-    return x.new_empty(dy.shape[1], x.shape[1], 3, 3)
+def _(x, dy, kernel, stride, padding, dilation, groups):  # type: ignore[no-untyped-def]
+    return x.new_empty(dy.shape[1], x.shape[1] // groups, *kernel)
+
+
+# Gradients: y is linear in x and in the kernels, so each operator's are the other two.
 
 
 def _keep(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
     ctx.save_for_backward(*inputs[:2])
-    ctx.padding = inputs[-1]
+    ctx.how = inputs[-4:]
 
 
 def _convolve_backward(ctx, dy):  # type: ignore[no-untyped-def]
     x, weight = ctx.saved_tensors
-    wanted = ctx.needs_input_grad
-    dx = convolve_input(dy, weight, ctx.padding) if wanted[0] else None
-    dw = convolve_weight(x, dy, ctx.padding) if wanted[1] else None
-    return dx, dw, dy.sum((0, 2, 3)) if wanted[2] else None, None
+    wanted, how = ctx.needs_input_grad, ctx.how
+    dx = convolve_input(dy, weight, list(x.shape[2:]), *how) if wanted[0] else None
+    dw = convolve_weight(x, dy, list(weight.shape[2:]), *how) if wanted[1] else None
+    db = dy.sum([0, *range(2, dy.dim())]) if wanted[2] else None
+    return dx, dw, db, None, None, None, None
 
 
 def _input_backward(ctx, ddx):  # type: ignore[no-untyped-def]
     dy, weight = ctx.saved_tensors
-    wanted = ctx.needs_input_grad
-    return (
-        convolve(ddx, weight, None, ctx.padding) if wanted[0] else None,
-        convolve_weight(ddx, dy, ctx.padding) if wanted[1] else None,
-        None,
-    )
+    wanted, how = ctx.needs_input_grad, ctx.how
+    ddy = convolve(ddx, weight, None, *how) if wanted[0] else None
+    dw = convolve_weight(ddx, dy, list(weight.shape[2:]), *how) if wanted[1] else None
+    return ddy, dw, None, None, None, None, None
 
 
 def _weight_backward(ctx, ddw):  # type: ignore[no-untyped-def]
     x, dy = ctx.saved_tensors
-    wanted = ctx.needs_input_grad
-    return (
-        convolve_input(dy, ddw, ctx.padding) if wanted[0] else None,
-        convolve(x, ddw, None, ctx.padding) if wanted[1] else None,
-        None,
-    )
+    wanted, how = ctx.needs_input_grad, ctx.how
+    dx = convolve_input(dy, ddw, list(x.shape[2:]), *how) if wanted[0] else None
+    ddy = convolve(x, ddw, None, *how) if wanted[1] else None
+    return dx, ddy, None, None, None, None, None
 
 
 convolve.register_autograd(_convolve_backward, setup_context=_keep)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from math import prod
 from pathlib import Path
 
 import torch
@@ -21,30 +22,34 @@ from torch import Tensor
 from striate import __version__
 from striate.kernels.library import level, reason, setting
 
-__all__ = ["Call", "estimate", "fastest", "remembered"]
+__all__ = ["DIRECT", "TORCH", "WINOGRAD", "Call", "estimate", "fastest", "remembered"]
 
-TORCH = 0  # an algorithm's number: 0 is PyTorch's own, 2 and 4 are Winograd's tile
+# An algorithm's number: PyTorch's own, our direct one, Winograd's with tiles of 2 or 4.
+TORCH, DIRECT, WINOGRAD = 0, 1, (2, 4)
 TRIES = 3
-CLEAR = 1.5  # an estimate that differs so much is believed
+CLEAR = 1.5  # a difference in the estimate that is believed
 
 # In units of one multiply-and-add at the CPU's peak, fitted to the shapes of benchmarks/kernels.py
-# on a Zen 4: what one number costs in the transforms, and one in those of kernels; what share of
-# the peak matrix products reach, and PyTorch's direct convolution with many channels.
-TRANSFORM, KERNEL, PRODUCT, DIRECT = 30.0, 60.0, 0.85, 0.85
-# and how many channels halve the latter
-FEW = 6.0
+# on a Zen 4: what one number costs in Winograd's transforms, and one in those of kernels; what
+# share of the peak matrix products and direct convolution reach.
+TRANSFORM, KERNEL, PRODUCT, STRAIGHT = 30.0, 30.0, 0.85, 0.85
+FEW = 6.0  # channels with which direct convolution is half as fast
+
+Three = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
 class Call:
-    """A convolution of 3 x 3 kernels that has to be computed.
+    """A convolution that has to be computed.
 
     Args:
-        direction: `forward`, `input` or `weight`.
+        direction: `forward`, or the gradient to `input` or `weight`.
         n: batch.
-        c: channels that are summed over, or of x for `weight`.
-        o: channels of the answer, or of dy for `weight`.
-        h: of the answer, or of dy for `weight`; as `w`.
+        c: channels of x.
+        o: channels of y.
+        size: of x; three axes, those that are missing have size 1 in front.
+        out: of y.
+        pad: zeros before the first sample.
         threads: that may work.
     """
 
@@ -52,26 +57,41 @@ class Call:
     n: int
     c: int
     o: int
-    h: int
-    w: int
+    size: Three
+    out: Three
+    kernel: Three
+    stride: Three
+    pad: Three
+    dilation: Three
+    groups: int
     threads: int
 
     @property
     def key(self) -> str:
         """The name in the file of what was tried."""
-        return (
-            f"{self.direction} {self.n}x{self.c}x{self.h}x{self.w} to {self.o}, "
-            f"{self.threads} threads"
-        )
+        words = [f"{name} {_joined(value)}" for name, value in vars(self).items()]
+        return ", ".join(words).removeprefix("direction ")
+
+    @property
+    def winograd(self) -> bool:
+        """Whether Winograd's algorithm is for it: 3 x 3, stride 1, and little padding."""
+        plain = self.stride == self.dilation == (1, 1, 1) and self.groups == 1
+        return plain and self.kernel == (1, 3, 3) and max(self.pad) <= 2 and self.pad[0] == 0
+
+
+def _joined(value: object) -> str:
+    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def estimate(call: Call) -> dict[int, float]:
     """Return what each algorithm costs, in multiply-and-adds at the CPU's peak."""
-    few = min(call.c, call.o)
-    cost = {TORCH: 9.0 * call.n * call.h * call.w * call.c * call.o / DIRECT * (1 + FEW / few)}
-    for tile in (2, 4):
+    few = min(call.c, call.o) / call.groups
+    work = call.n * prod(call.out) * prod(call.kernel) * call.c * call.o / call.groups
+    cost = dict.fromkeys((TORCH, DIRECT), work / STRAIGHT * (1 + FEW / few))
+    size = call.size if call.direction == "input" else call.out
+    for tile in WINOGRAD if call.winograd else ():
         points = (tile + 2) ** 2
-        tiles = call.n * -(-call.h // tile) * -(-call.w // tile)
+        tiles = call.n * -(-size[1] // tile) * -(-size[2] // tile)
         cost[tile] = points * (
             tiles * call.c * call.o / PRODUCT
             + tiles * (call.c + call.o) * TRANSFORM
@@ -92,13 +112,11 @@ def fastest(call: Call, attempt: Callable[[int], Tensor]) -> Tensor:
     known = remembered()
     if call.key not in known:
         cost = estimate(call)
-        best = min((2, 4), key=cost.__getitem__)
-        ratio = cost[TORCH] / cost[best]
-        if setting() == "measure" or (1 / CLEAR < ratio < CLEAR and level() != "baseline"):
-            known[call.key] = _tried((TORCH, best), attempt)
-            _keep(known)
-        else:
-            known[call.key] = best if ratio > 1 and level() != "baseline" else TORCH
+        least = min(cost.values())
+        measure = setting() == "measure" or level() == "baseline"  # estimates are of other CPUs
+        able = tuple(k for k, value in cost.items() if measure or value < CLEAR * least)
+        known[call.key] = able[0] if len(able) == 1 else _tried(able, attempt)
+        _keep(known)
     return attempt(known[call.key])
 
 
@@ -121,7 +139,9 @@ def remembered() -> dict[str, int]:
         found = json.loads(_file().read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return {k: v for k, v in found.items() if v in (0, 2, 4)} if isinstance(found, dict) else {}
+    if not isinstance(found, dict):
+        return {}
+    return {key: one for key, one in found.items() if one in (TORCH, DIRECT, *WINOGRAD)}
 
 
 def _keep(known: Mapping[str, int]) -> None:

@@ -13,19 +13,18 @@ __all__ = ["Conv", "choose", "level", "library", "peak", "reason", "run", "setti
 NAME = "libstriate_kernels.dylib" if sys.platform == "darwin" else "libstriate_kernels.so"
 SETTINGS = ("", "auto", "measure", "torch", "off")
 NO_MEMORY = 1
+THREE = ctypes.c_int64 * 3
 
 
 class Conv(ctypes.Structure):
-    """A convolution of two axes as the library sees it; csrc/api.h says what each number is."""
+    """A convolution as the library sees it; csrc/api.h says what each number is."""
 
     _fields_ = [
-        (name, ctypes.c_int64)
-        for name in (
-            *("n", "c", "h", "w", "o", "out_h", "out_w"),
-            *("kernel_h", "kernel_w", "stride_h", "stride_w", "pad_h", "pad_w"),
-            *("dilation_h", "dilation_w", "groups"),
-            *("weight_o", "weight_c", "weight_h", "weight_w", "turned", "tile", "threads"),
-        )
+        *((name, ctypes.c_int64) for name in ("n", "c", "o")),
+        *((name, THREE) for name in ("size", "out", "kernel", "stride", "pad", "dilation")),
+        *((name, ctypes.c_int64) for name in ("groups", "weight_o", "weight_c")),
+        ("weight_k", THREE),
+        *((name, ctypes.c_int64) for name in ("turned", "tile", "threads")),
     ]
 
 
@@ -57,7 +56,12 @@ def library() -> ctypes.CDLL | None:
 
 
 def _homes() -> list[Path]:
-    """Beside this file, where an installation puts it, and where a build in a checkout does."""
+    """Beside this file, where an installation puts it, and where a build in a checkout does.
+
+    $STRIATE_LIBRARY names the folder of another build, such as one with sanitizers.
+    """
+    if named := os.environ.get("STRIATE_LIBRARY"):
+        return [Path(named)]
     here = Path(__file__).resolve()
     built = here.parents[3] / "build"
     return [here.parent, *sorted(built.glob("py3-none-*"))]
@@ -65,8 +69,10 @@ def _homes() -> list[Path]:
 
 def _described(found: ctypes.CDLL) -> ctypes.CDLL:
     pointer, geometry = ctypes.c_void_p, ctypes.POINTER(Conv)
-    found.striate_winograd_forward.argtypes = [geometry, *[pointer] * 4]
-    found.striate_winograd_weight.argtypes = [geometry, *[pointer] * 3]
+    for name in ("direct_forward", "winograd_forward"):
+        getattr(found, "striate_" + name).argtypes = [geometry, *[pointer] * 4]
+    for name in ("direct_input", "direct_weight", "winograd_weight"):
+        getattr(found, "striate_" + name).argtypes = [geometry, *[pointer] * 3]
     found.striate_level.restype = ctypes.c_char_p
     found.striate_choose.argtypes = [ctypes.c_char_p]
     found.striate_peak.argtypes = [ctypes.c_double]

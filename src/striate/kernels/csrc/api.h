@@ -20,14 +20,15 @@ extern "C" {
 
 enum { STRIATE_DONE = 0, STRIATE_NO_MEMORY = 1, STRIATE_NOT_KNOWN = 2 };
 
-/* A convolution in two axes: x (n, h, w, c) -> y (n, out_h, out_w, o). */
+/* A convolution of three axes: x (n, *size, c) -> y (n, *out, o). Fewer axes have size 1 in front. */
 typedef struct StriateConv {
-  int64_t n, c, h, w;
-  int64_t o, out_h, out_w;
-  int64_t kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, groups;
-  int64_t weight_o, weight_c, weight_h, weight_w; /* strides of the kernels, in floats */
-  int64_t turned;  /* use kernels turned by half a turn, inputs and outputs exchanged */
-  int64_t tile;    /* Winograd's M: 2 or 4 */
+  int64_t n, c, o;
+  int64_t size[3], out[3];
+  int64_t kernel[3], stride[3], pad[3], dilation[3]; /* pad: zeros before the first sample */
+  int64_t groups;
+  int64_t weight_o, weight_c, weight_k[3]; /* strides of the kernels (o, c / groups, *kernel) */
+  int64_t turned; /* winograd: kernels turned by half a turn, inputs and outputs exchanged */
+  int64_t tile;   /* winograd: M, 2 or 4 */
   int64_t threads; /* at least 1 */
 } StriateConv;
 
@@ -37,11 +38,19 @@ STRIATE_API const char* striate_level(void);
 /* use another one, from the next call on; STRIATE_NOT_KNOWN where this CPU lacks it */
 STRIATE_API int striate_choose(const char* level);
 
-/* y = x * weight + bias; bias may be null */
+/* Any convolution: y = x * weight + bias, where bias may be null; dx and dw, the gradients of
+ * sum(y dy). */
+STRIATE_API int striate_direct_forward(const StriateConv* g, const float* x, const float* weight,
+                                       const float* bias, float* y);
+STRIATE_API int striate_direct_input(const StriateConv* g, const float* dy, const float* weight,
+                                     float* dx);
+STRIATE_API int striate_direct_weight(const StriateConv* g, const float* x, const float* dy,
+                                      float* dw);
+
+/* 3 x 3 kernels on the last two axes, stride 1, one group. The gradient to x is a forward call with
+ * `turned`, and dy in the place of x. */
 STRIATE_API int striate_winograd_forward(const StriateConv* g, const float* x, const float* weight,
                                          const float* bias, float* y);
-
-/* dw = gradient of sum(y dy) to the kernels */
 STRIATE_API int striate_winograd_weight(const StriateConv* g, const float* x, const float* dy,
                                         float* dw);
 

@@ -1,6 +1,7 @@
 // Compiled once for every instruction set, LEVEL: see CMakeLists.txt.
 #include "level.hpp"
 
+#include "direct.hpp"
 #include "winograd.hpp"
 
 namespace LEVEL {
@@ -38,6 +39,6 @@ double burn(long turns) {
 #define QUOTED(name) #name
 #define NAME(name) QUOTED(name)
 extern const Level table;
-const Level table{NAME(LEVEL), forward, weight, burn};
+const Level table{NAME(LEVEL), direct_forward, direct_input, direct_weight, forward, weight, burn};
 
 }  // namespace LEVEL

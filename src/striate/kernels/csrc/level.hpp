@@ -5,6 +5,9 @@
 
 struct Level {
   const char* name;
+  int (*direct_forward)(const StriateConv&, const float*, const float*, const float*, float*);
+  int (*direct_input)(const StriateConv&, const float*, const float*, float*);
+  int (*direct_weight)(const StriateConv&, const float*, const float*, float*);
   int (*winograd_forward)(const StriateConv&, const float*, const float*, const float*, float*);
   int (*winograd_weight)(const StriateConv&, const float*, const float*, float*);
   double (*burn)(long turns);  // multiply and add `turns` times in every accumulator; how many

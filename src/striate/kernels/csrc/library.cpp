@@ -63,6 +63,19 @@ int striate_choose(const char* name) {
   return STRIATE_NOT_KNOWN;
 }
 
+int striate_direct_forward(const StriateConv* g, const float* x, const float* weight,
+                           const float* bias, float* y) {
+  return level().direct_forward(*g, x, weight, bias, y);
+}
+
+int striate_direct_input(const StriateConv* g, const float* dy, const float* weight, float* dx) {
+  return level().direct_input(*g, dy, weight, dx);
+}
+
+int striate_direct_weight(const StriateConv* g, const float* x, const float* dy, float* dw) {
+  return level().direct_weight(*g, x, dy, dw);
+}
+
 int striate_winograd_forward(const StriateConv* g, const float* x, const float* weight,
                              const float* bias, float* y) {
   return level().winograd_forward(*g, x, weight, bias, y);

@@ -133,8 +133,8 @@ struct Plan {
   int64_t parts;                  // of such
 
   explicit Plan(const StriateConv& geometry) : g(geometry) {
-    tall = (g.out_h + M - 1) / M;
-    wide = (g.out_w + M - 1) / M;
+    tall = (g.out[1] + M - 1) / M;
+    wide = (g.out[2] + M - 1) / M;
     tiles = g.n * tall * wide;
     channels = up(g.c, LANES);
     outputs = up(g.o, LANES);
@@ -191,10 +191,10 @@ void transform_input(const Plan<M>& plan, const float* x, int64_t first, int64_t
   const int64_t spacing = plan.spacing(count, plan.channels);
   for (int64_t t = 0; t < count; ++t) {
     const Place at = place_of(plan, first + t);
-    const float* image = x + at.image * g.h * g.w * g.c;
+    const float* image = x + at.image * g.size[1] * g.size[2] * g.c;
     for (int64_t c = 0; c < g.c; c += LANES) {
       Vector d[6][6];
-      read_square<SIDE>(image, g.h, g.w, g.c, at.y - g.pad_h, at.x - g.pad_w, c, d);
+      read_square<SIDE>(image, g.size[1], g.size[2], g.c, at.y - g.pad[1], at.x - g.pad[2], c, d);
       both<SIDE, SIDE, Points<M>::input>(d);
       float* point = to + t * plan.channels + c;
 #pragma GCC unroll 6
@@ -214,10 +214,10 @@ void transform_gradient(const Plan<M>& plan, const float* dy, int64_t first, int
   const int64_t spacing = plan.spacing(count, plan.outputs);
   for (int64_t t = 0; t < count; ++t) {
     const Place at = place_of(plan, first + t);
-    const float* image = dy + at.image * g.out_h * g.out_w * g.o;
+    const float* image = dy + at.image * g.out[1] * g.out[2] * g.o;
     for (int64_t o = 0; o < g.o; o += LANES) {
       Vector d[6][6];
-      read_square<M>(image, g.out_h, g.out_w, g.o, at.y, at.x, o, d);
+      read_square<M>(image, g.out[1], g.out[2], g.o, at.y, at.x, o, d);
       Vector line[6];
 #pragma GCC unroll 4
       for (int j = 0; j < M; ++j) {
@@ -247,8 +247,8 @@ void transform_output(const Plan<M>& plan, const float* from, const float* bias,
   const int64_t spacing = plan.spacing(count, plan.outputs);
   for (int64_t t = 0; t < count; ++t) {
     const Place at = place_of(plan, first + t);
-    float* image = y + at.image * g.out_h * g.out_w * g.o;
-    const int64_t height = least(M, g.out_h - at.y), width = least(M, g.out_w - at.x);
+    float* image = y + at.image * g.out[1] * g.out[2] * g.o;
+    const int64_t height = least(M, g.out[1] - at.y), width = least(M, g.out[2] - at.x);
     for (int64_t o = 0; o < g.o; o += LANES) {
       const int64_t left = least(g.o - o, LANES);
       const float* point = from + t * plan.outputs + o;
@@ -261,7 +261,7 @@ void transform_output(const Plan<M>& plan, const float* from, const float* bias,
       const Vector shift = bias ? load_part(bias + o, left) : Vector{};
       for (int64_t i = 0; i < height; ++i)
         for (int64_t j = 0; j < width; ++j) {
-          float* to = image + ((at.y + i) * g.out_w + at.x + j) * g.o + o;
+          float* to = image + ((at.y + i) * g.out[2] + at.x + j) * g.o + o;
           const Vector value = m[i][j] + shift;
           if (left == LANES)
             store(to, value);
@@ -281,9 +281,9 @@ struct KernelStrides {
 
 // As they lie, or turned by half a turn and with inputs and outputs exchanged.
 INLINE KernelStrides strides_of(const StriateConv& g, const float* weight) {
-  if (!g.turned) return {g.weight_o, g.weight_c, g.weight_h, g.weight_w, weight};
-  return {g.weight_c, g.weight_o, -g.weight_h, -g.weight_w,
-          weight + 2 * g.weight_h + 2 * g.weight_w};
+  if (!g.turned) return {g.weight_o, g.weight_c, g.weight_k[1], g.weight_k[2], weight};
+  return {g.weight_c, g.weight_o, -g.weight_k[1], -g.weight_k[2],
+          weight + 2 * g.weight_k[1] + 2 * g.weight_k[2]};
 }
 
 template <int M>

@@ -1,0 +1,389 @@
+// Any convolution as a matrix product: what a kernel sees of the input, gathered into rows.
+//
+// Row p of A holds the K = taps * C numbers that output p sees; with kernels as a K x O matrix,
+//     y = A W ,   dw = At dy .
+// Rows are gathered for a few outputs at a time and stay in the cache. Copying a number once costs
+// little beside the O multiplications that it meets.
+//
+// The gradient to the input gathers too: along an axis of stride s, the inputs of one phase (every
+// s-th) see the same taps of dy. So it is s^axes convolutions of stride 1 with some of the taps.
+#pragma once
+
+#include "api.h"
+#include "gemm.hpp"
+#include "threads.hpp"
+
+namespace LEVEL {
+
+// Along one axis, answer j lies at first + j * step and meets, for tap t, what lies at
+// j * stride + base + t * reach, with the kernel's number k + t * k_step.
+struct Axis {
+  int64_t count, first, step;
+  int64_t stride, base, reach;
+  int64_t taps, k, k_step;
+  int64_t from, to;  // how many there are of what is read, of answers
+};
+
+INLINE Axis forward_axis(const StriateConv& g, int a) {
+  return {g.out[a], 0, 1, g.stride[a], -g.pad[a], g.dilation[a], g.kernel[a], 0, 1,
+          g.size[a], g.out[a]};
+}
+
+// Inputs u = phase - pad + j s with u >= 0 meet dy at (u + pad - k dilation) / s.
+INLINE Axis input_axis(const StriateConv& g, int a, int64_t phase) {
+  const int64_t s = g.stride[a], d = g.dilation[a];
+  int64_t k_step = 1;
+  while (k_step * d % s) ++k_step;
+  int64_t k = 0;
+  while (k < k_step && (k * d - phase) % s) ++k;
+  const int64_t taps = k < k_step && k < g.kernel[a] ? (g.kernel[a] - k + k_step - 1) / k_step : 0;
+  int64_t skipped = (g.pad[a] - phase + s - 1) / s;
+  if (skipped < 0) skipped = 0;
+  const int64_t first = phase - g.pad[a] + skipped * s;
+  const int64_t count = first < g.size[a] ? (g.size[a] - first + s - 1) / s : 0;
+  return {count, first, s, 1, skipped + (taps ? (phase - k * d) / s : 0), -k_step * d / s,
+          taps, k, k_step, g.out[a], g.size[a]};
+}
+
+// What is known of a product before its first row.
+struct Rows {
+  Axis axis[3];
+  int64_t n, c, o;            // channels of what is read and of answers, in one group
+  int64_t groups;
+  int64_t row_from, row_to;   // channels of all groups: distance of two pixels
+  int64_t taps, depth;        // K = taps * c
+  int64_t outputs;            // o, rounded up to whole vectors
+  int64_t total, batch, parts;  // answers; that are worked on at once; of such
+
+  void plan(int threads) {
+    taps = axis[0].taps * axis[1].taps * axis[2].taps;
+    depth = taps * c;
+    outputs = up(o, LANES);
+    total = n * axis[0].count * axis[1].count * axis[2].count;
+    const int64_t cached = 96 * 1024 / (depth + outputs + 1);
+    batch = cached < ROWS ? ROWS : cached > 16 * ROWS ? 16 * ROWS : cached / ROWS * ROWS;
+    const int64_t each = (total + threads - 1) / threads;
+    if (batch > each) batch = each > 0 ? each : 1;
+    parts = (total + batch - 1) / batch;
+  }
+
+  // One tap that reads pixel after pixel: rows lie in the input as they are wanted.
+  bool lies_ready() const {
+    for (const Axis& one : axis)
+      if (one.taps != 1 || one.stride != 1 || one.base != 0 || one.from != one.count) return false;
+    return true;
+  }
+};
+
+struct Pixel {
+  int64_t image, at[3];
+};
+
+INLINE Pixel pixel_of(const Rows& rows, int64_t p) {
+  Pixel pixel;
+  for (int a = 2; a >= 0; --a) {
+    pixel.at[a] = p % rows.axis[a].count;
+    p /= rows.axis[a].count;
+  }
+  pixel.image = p;
+  return pixel;
+}
+
+INLINE void next(const Rows& rows, Pixel& pixel) {
+  for (int a = 2; a >= 0; --a) {
+    if (++pixel.at[a] < rows.axis[a].count) return;
+    pixel.at[a] = 0;
+  }
+  ++pixel.image;
+}
+
+INLINE void copy(float* to, const float* from, int64_t count) {
+  int64_t i = 0;
+  for (; i + LANES <= count; i += LANES) store(to + i, load(from + i));
+  for (; i < count; ++i) to[i] = from[i];
+}
+
+INLINE void clear(float* to, int64_t count) {
+  int64_t i = 0;
+  for (; i + LANES <= count; i += LANES) store(to + i, Vector{});
+  for (; i < count; ++i) to[i] = 0;
+}
+
+// Taps of the last axis, from `line`; those that reach outside are 0.
+INLINE float* gather_line(const Rows& rows, const float* line, int64_t start, float* to) {
+  const Axis& axis = rows.axis[2];
+  const int64_t c = rows.c;
+  if (axis.reach == 1 && rows.groups == 1) {  // neighbours lie side by side: one piece
+    const int64_t before = start < 0 ? least(-start, axis.taps) : 0;
+    const int64_t end = least(axis.taps, axis.from - start);
+    clear(to, before * c);
+    if (end > before) copy(to + before * c, line + (start + before) * c, (end - before) * c);
+    const int64_t rest = end > before ? end : before;
+    clear(to + rest * c, (axis.taps - rest) * c);
+    return to + axis.taps * c;
+  }
+  for (int64_t t = 0; t < axis.taps; ++t, to += c) {
+    const int64_t x = start + t * axis.reach;
+    if (x < 0 || x >= axis.from)
+      clear(to, c);
+    else
+      copy(to, line + x * rows.row_from, c);
+  }
+  return to;
+}
+
+// Rows of `count` answers from `first`, of one group.
+inline void gather(const Rows& rows, const float* x, int64_t first, int64_t count, float* to) {
+  const Axis *z = &rows.axis[0], *y = &rows.axis[1], *w = &rows.axis[2];
+  Pixel pixel = pixel_of(rows, first);
+  const int64_t line = w->taps * rows.c;
+  for (int64_t p = 0; p < count; ++p, next(rows, pixel)) {
+    const float* image = x + pixel.image * z->from * y->from * w->from * rows.row_from;
+    const int64_t start = pixel.at[2] * w->stride + w->base;
+    for (int64_t i = 0; i < z->taps; ++i) {
+      const int64_t depth = pixel.at[0] * z->stride + z->base + i * z->reach;
+      for (int64_t j = 0; j < y->taps; ++j) {
+        const int64_t row = pixel.at[1] * y->stride + y->base + j * y->reach;
+        if (depth < 0 || depth >= z->from || row < 0 || row >= y->from) {
+          clear(to, line);
+          to += line;
+        } else {
+          to = gather_line(rows, image + (depth * y->from + row) * w->from * rows.row_from, start,
+                           to);
+        }
+      }
+    }
+  }
+}
+
+// ---- kernels as panels of a K x O matrix
+
+struct Packing {
+  const Rows& rows;
+  const StriateConv& g;
+  const float* weight;
+  float* panels;   // [group][panel][k][lane]
+  bool turned;     // outputs and inputs exchanged
+};
+
+INLINE int64_t panel_floats(const Rows& rows) { return rows.depth * rows.outputs; }
+
+inline void pack_vector(void* context, int64_t part, int) {
+  const auto& own = *static_cast<Packing*>(context);
+  const Rows& rows = own.rows;
+  const int64_t vectors = rows.outputs / LANES, group = part / vectors;
+  const int64_t o = part % vectors * LANES, left = least(rows.o - o, LANES);
+  const int64_t start = o / (WIDE * LANES) * (WIDE * LANES), wide = panel(rows.outputs - start);
+  // Within a group, the numbers of a kernel's first dimension are outputs, or inputs if turned.
+  const int64_t step_o = own.turned ? own.g.weight_c : own.g.weight_o;
+  const int64_t step_c = own.turned ? own.g.weight_o : own.g.weight_c;
+  const int64_t of_group = group * own.g.weight_o * (own.turned ? rows.c : rows.o);
+  float* to = own.panels + group * panel_floats(rows) + start * rows.depth + (o - start);
+  const Axis* axis = rows.axis;
+  for (int64_t i = 0; i < axis[0].taps; ++i)
+    for (int64_t j = 0; j < axis[1].taps; ++j)
+      for (int64_t l = 0; l < axis[2].taps; ++l) {
+        const float* from = own.weight + of_group + o * step_o +
+                            (axis[0].k + i * axis[0].k_step) * own.g.weight_k[0] +
+                            (axis[1].k + j * axis[1].k_step) * own.g.weight_k[1] +
+                            (axis[2].k + l * axis[2].k_step) * own.g.weight_k[2];
+        for (int64_t c = 0; c < rows.c; ++c, to += wide) {
+          Vector value{};
+          for (int64_t lane = 0; lane < left; ++lane)
+            value[lane] = from[c * step_c + lane * step_o];
+          store(to, value);
+        }
+      }
+}
+
+// ---- answers
+
+struct Product {
+  const Rows& rows;
+  const float *x, *panels, *bias;
+  float* y;
+  bool failed;
+};
+
+inline void product_part(void* context, int64_t part, int) {
+  auto& own = *static_cast<Product*>(context);
+  const Rows& rows = own.rows;
+  const int64_t group = part / rows.parts, first = part % rows.parts * rows.batch;
+  const int64_t count = least(rows.batch, rows.total - first);
+  const bool ready = rows.lies_ready();
+  float* seen = ready ? nullptr : striate::scratch(0, rows.batch * rows.depth);
+  float* sums = striate::scratch(1, rows.batch * rows.outputs);
+  if (!sums || (!ready && !seen)) {
+    own.failed = true;
+    return;
+  }
+  const float* x = own.x + group * rows.c;
+  if (!ready) gather(rows, x, first, count, seen);
+  const float* a = ready ? x + first * rows.row_from : seen;
+  multiply<false>(count, rows.outputs, rows.depth, a, ready ? rows.row_from : rows.depth, 1,
+                  own.panels + group * panel_floats(rows), true, 0, sums, rows.outputs);
+  const Axis* axis = rows.axis;
+  const float* bias = own.bias ? own.bias + group * rows.o : nullptr;
+  Pixel pixel = pixel_of(rows, first);
+  for (int64_t p = 0; p < count; ++p, next(rows, pixel)) {
+    int64_t at = pixel.image;
+    for (int a = 0; a < 3; ++a)
+      at = at * axis[a].to + axis[a].first + pixel.at[a] * axis[a].step;
+    float* to = own.y + at * rows.row_to + group * rows.o;
+    const float* from = sums + p * rows.outputs;
+    for (int64_t o = 0; o < rows.o; o += LANES) {
+      const int64_t left = least(rows.o - o, LANES);
+      const Vector value = load(from + o) + (bias ? load_part(bias + o, left) : Vector{});
+      if (left == LANES)
+        store(to + o, value);
+      else
+        store_part(to + o, value, left);
+    }
+  }
+}
+
+inline int multiply_rows(Rows& rows, const StriateConv& g, const float* x, const float* weight,
+                         const float* bias, float* y, bool turned) {
+  rows.plan(static_cast<int>(g.threads));
+  if (!rows.total) return STRIATE_DONE;
+  float* panels = striate::scratch(2, rows.groups * panel_floats(rows) + LANES);
+  if (!panels) return STRIATE_NO_MEMORY;
+  const int threads = static_cast<int>(g.threads);
+  Packing packing{rows, g, weight, panels, turned};
+  striate::parallel(rows.groups * (rows.outputs / LANES), threads, pack_vector, &packing);
+  Product product{rows, x, panels, bias, y, false};
+  striate::parallel(rows.groups * rows.parts, threads, product_part, &product);
+  return product.failed ? STRIATE_NO_MEMORY : STRIATE_DONE;
+}
+
+INLINE Rows forward_rows(const StriateConv& g) {
+  Rows rows{};
+  for (int a = 0; a < 3; ++a) rows.axis[a] = forward_axis(g, a);
+  rows.n = g.n;
+  rows.groups = g.groups;
+  rows.c = g.c / g.groups;
+  rows.o = g.o / g.groups;
+  rows.row_from = g.c;
+  rows.row_to = g.o;
+  return rows;
+}
+
+inline int direct_forward(const StriateConv& g, const float* x, const float* weight,
+                          const float* bias, float* y) {
+  Rows rows = forward_rows(g);
+  return multiply_rows(rows, g, x, weight, bias, y, false);
+}
+
+inline int direct_input(const StriateConv& g, const float* dy, const float* weight, float* dx) {
+  for (int64_t i = 0; i < g.stride[0]; ++i)
+    for (int64_t j = 0; j < g.stride[1]; ++j)
+      for (int64_t l = 0; l < g.stride[2]; ++l) {
+        Rows rows{};
+        const int64_t phase[3] = {i, j, l};
+        for (int a = 0; a < 3; ++a) rows.axis[a] = input_axis(g, a, phase[a]);
+        rows.n = g.n;
+        rows.groups = g.groups;
+        rows.c = g.o / g.groups;
+        rows.o = g.c / g.groups;
+        rows.row_from = g.o;
+        rows.row_to = g.c;
+        if (const int status = multiply_rows(rows, g, dy, weight, nullptr, dx, true)) return status;
+      }
+  return STRIATE_DONE;
+}
+
+// ---- the gradient to the kernels
+
+struct Sums {
+  const Rows& rows;
+  const float *x, *dy;
+  float* sums;     // [copy][group][k][output]
+  int64_t copies;
+  bool failed;
+};
+
+// A copy adds every `copies`-th batch of rows, always the same: sums do not depend on who was
+// faster.
+inline void sum_part(void* context, int64_t copy_, int) {
+  auto& own = *static_cast<Sums*>(context);
+  const Rows& rows = own.rows;
+  const bool ready = rows.lies_ready(), even = rows.o % LANES == 0;
+  float* seen = ready ? nullptr : striate::scratch(0, rows.batch * rows.depth);
+  float* wanted = even ? nullptr : striate::scratch(1, rows.batch * rows.outputs);
+  if ((!ready && !seen) || (!even && !wanted)) {
+    own.failed = true;
+    return;
+  }
+  for (int64_t group = 0; group < rows.groups; ++group) {
+    float* to = own.sums + (copy_ * rows.groups + group) * panel_floats(rows);
+    bool begun = false;
+    for (int64_t part = copy_; part < rows.parts; part += own.copies) {
+      const int64_t first = part * rows.batch, count = least(rows.batch, rows.total - first);
+      const float* x = own.x + group * rows.c;
+      const float* dy = own.dy + first * rows.row_to + group * rows.o;
+      if (!ready) gather(rows, x, first, count, seen);
+      if (!even)
+        for (int64_t p = 0; p < count; ++p) {
+          copy(wanted + p * rows.outputs, dy + p * rows.row_to, rows.o);
+          for (int64_t o = rows.o; o < rows.outputs; ++o) wanted[p * rows.outputs + o] = 0;
+        }
+      const float* a = ready ? x + first * rows.row_from : seen;
+      const int64_t step = ready ? rows.row_from : rows.depth;
+      const float* b = even ? dy : wanted;
+      const int64_t row = even ? rows.row_to : rows.outputs;
+      if (begun)
+        multiply<true>(rows.depth, rows.outputs, count, a, 1, step, b, false, row, to,
+                       rows.outputs);
+      else
+        multiply<false>(rows.depth, rows.outputs, count, a, 1, step, b, false, row, to,
+                        rows.outputs);
+      begun = true;
+    }
+  }
+}
+
+struct Unpacking {
+  const Rows& rows;
+  const StriateConv& g;
+  const float* sums;
+  int64_t copies;
+  float* weight;
+};
+
+// Kernels of `part`, an output: sums of all copies, to where the kernels lie.
+inline void unpack_output(void* context, int64_t part, int) {
+  const auto& own = *static_cast<Unpacking*>(context);
+  const Rows& rows = own.rows;
+  const int64_t group = part / rows.o, o = part % rows.o;
+  const int64_t each = rows.groups * panel_floats(rows);
+  const float* from = own.sums + group * panel_floats(rows) + o;
+  const Axis* axis = rows.axis;
+  for (int64_t i = 0; i < axis[0].taps; ++i)
+    for (int64_t j = 0; j < axis[1].taps; ++j)
+      for (int64_t l = 0; l < axis[2].taps; ++l) {
+        float* to = own.weight + part * own.g.weight_o + i * own.g.weight_k[0] +
+                    j * own.g.weight_k[1] + l * own.g.weight_k[2];
+        for (int64_t c = 0; c < rows.c; ++c, from += rows.outputs) {
+          float sum = 0;
+          for (int64_t copy = 0; copy < own.copies; ++copy) sum += from[copy * each];
+          to[c * own.g.weight_c] = sum;
+        }
+      }
+}
+
+inline int direct_weight(const StriateConv& g, const float* x, const float* dy, float* dw) {
+  Rows rows = forward_rows(g);
+  const int threads = static_cast<int>(g.threads);
+  rows.plan(threads);
+  const int64_t copies = least(rows.parts, threads);
+  float* sums = striate::scratch(2, copies * rows.groups * panel_floats(rows));
+  if (!sums) return STRIATE_NO_MEMORY;
+  Sums own{rows, x, dy, sums, copies, false};
+  striate::parallel(copies, threads, sum_part, &own);
+  if (own.failed) return STRIATE_NO_MEMORY;
+  Unpacking unpacking{rows, g, sums, copies, dw};
+  striate::parallel(rows.groups * rows.o, threads, unpack_output, &unpacking);
+  return STRIATE_DONE;
+}
+
+}  // namespace LEVEL
