@@ -8,7 +8,7 @@ from pathlib import Path
 
 from striate.errors import UserError
 
-__all__ = ["Conv", "choose", "level", "library", "peak", "reason", "run", "setting"]
+__all__ = ["Conv", "Norm", "choose", "level", "library", "peak", "reason", "run", "setting"]
 
 NAME = "libstriate_kernels.dylib" if sys.platform == "darwin" else "libstriate_kernels.so"
 SETTINGS = ("", "auto", "measure", "torch", "off")
@@ -26,6 +26,28 @@ class Conv(ctypes.Structure):
         ("weight_k", THREE),
         *((name, ctypes.c_int64) for name in ("turned", "tile", "threads")),
     ]
+
+
+class Norm(ctypes.Structure):
+    """A batch normalisation as the library sees it."""
+
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("rows", "c", "threads", "rectified")),
+        ("epsilon", ctypes.c_double),
+    ]
+
+
+# Name -> what it is told of the geometry, and how many tensors it takes.
+FUNCTIONS: dict[str, tuple[type[ctypes.Structure], int]] = {
+    "direct_forward": (Conv, 4),
+    "direct_input": (Conv, 3),
+    "direct_weight": (Conv, 3),
+    "winograd_forward": (Conv, 4),
+    "winograd_weight": (Conv, 3),
+    "norm_forward": (Norm, 6),
+    "norm_backward": (Norm, 9),
+    "norm_apply": (Norm, 6),
+}
 
 
 def setting() -> str:
@@ -68,11 +90,9 @@ def _homes() -> list[Path]:
 
 
 def _described(found: ctypes.CDLL) -> ctypes.CDLL:
-    pointer, geometry = ctypes.c_void_p, ctypes.POINTER(Conv)
-    for name in ("direct_forward", "winograd_forward"):
-        getattr(found, "striate_" + name).argtypes = [geometry, *[pointer] * 4]
-    for name in ("direct_input", "direct_weight", "winograd_weight"):
-        getattr(found, "striate_" + name).argtypes = [geometry, *[pointer] * 3]
+    for name, (kind, pointers) in FUNCTIONS.items():
+        arguments = [ctypes.POINTER(kind), *[ctypes.c_void_p] * pointers]
+        getattr(found, "striate_" + name).argtypes = arguments
     found.striate_level.restype = ctypes.c_char_p
     found.striate_choose.argtypes = [ctypes.c_char_p]
     found.striate_peak.argtypes = [ctypes.c_double]
@@ -113,7 +133,7 @@ def peak(seconds: float = 0.2) -> float:
     return float(found.striate_peak(seconds)) if found else 0.0
 
 
-def run(function: str, geometry: Conv, *tensors: int | None) -> None:
+def run(function: str, geometry: Conv | Norm, *tensors: int | None) -> None:
     """Call a function of the library.
 
     Args:

@@ -72,6 +72,8 @@ def _pool(layer: nn.Module, x: Tensor, axes: int) -> Tensor:
 
 
 def _suits(layer: nn.Module, x: Tensor, axes: int) -> bool:
+    if torch.compiler.is_compiling():  # traced, each part written would become a copy of the whole
+        return False
     wanted = x.requires_grad and torch.is_grad_enabled() and x.device.type == "cpu"
     return wanted and x.dim() == axes + 2 and len(x) > 0 and not layer.return_indices
 

@@ -54,6 +54,27 @@ STRIATE_API int striate_winograd_forward(const StriateConv* g, const float* x, c
 STRIATE_API int striate_winograd_weight(const StriateConv* g, const float* x, const float* dy,
                                         float* dw);
 
+/* Batch normalisation of `rows` pixels of c channels each. */
+typedef struct StriateNorm {
+  int64_t rows, c, threads;
+  int64_t rectified; /* negative answers become 0, and let no gradient through */
+  double epsilon;    /* added to the variance */
+} StriateNorm;
+
+/* y = (x - mean) / std * weight + bias by the statistics of x, which are given back: variance is
+ * the biased one. weight and bias may be null. */
+STRIATE_API int striate_norm_forward(const StriateNorm* g, const float* x, const float* weight,
+                                     const float* bias, float* y, float* mean, float* variance);
+STRIATE_API int striate_norm_backward(const StriateNorm* g, const float* x, const float* dy,
+                                      const float* weight, const float* bias, const float* mean,
+                                      const float* variance, float* dx, float* dweight,
+                                      float* dbias);
+
+/* The same by statistics that are known. */
+STRIATE_API int striate_norm_apply(const StriateNorm* g, const float* x, const float* weight,
+                                   const float* bias, const float* mean, const float* variance,
+                                   float* y);
+
 /* 1e9 multiply-and-add per second that one thread of this CPU reaches out of its registers */
 STRIATE_API double striate_peak(double seconds);
 

@@ -10,5 +10,11 @@ struct Level {
   int (*direct_weight)(const StriateConv&, const float*, const float*, float*);
   int (*winograd_forward)(const StriateConv&, const float*, const float*, const float*, float*);
   int (*winograd_weight)(const StriateConv&, const float*, const float*, float*);
+  int (*norm_forward)(const StriateNorm&, const float*, const float*, const float*, float*, float*,
+                      float*);
+  int (*norm_backward)(const StriateNorm&, const float*, const float*, const float*, const float*,
+                       const float*, const float*, float*, float*, float*);
+  int (*norm_apply)(const StriateNorm&, const float*, const float*, const float*, const float*,
+                    const float*, float*);
   double (*burn)(long turns);  // multiply and add `turns` times in every accumulator; how many
 };

@@ -85,6 +85,22 @@ int striate_winograd_weight(const StriateConv* g, const float* x, const float* d
   return level().winograd_weight(*g, x, dy, dw);
 }
 
+int striate_norm_forward(const StriateNorm* g, const float* x, const float* weight,
+                         const float* bias, float* y, float* mean, float* variance) {
+  return level().norm_forward(*g, x, weight, bias, y, mean, variance);
+}
+
+int striate_norm_backward(const StriateNorm* g, const float* x, const float* dy,
+                          const float* weight, const float* bias, const float* mean,
+                          const float* variance, float* dx, float* dweight, float* dbias) {
+  return level().norm_backward(*g, x, dy, weight, bias, mean, variance, dx, dweight, dbias);
+}
+
+int striate_norm_apply(const StriateNorm* g, const float* x, const float* weight,
+                       const float* bias, const float* mean, const float* variance, float* y) {
+  return level().norm_apply(*g, x, weight, bias, mean, variance, y);
+}
+
 double striate_peak(double seconds) {
   using clock = std::chrono::steady_clock;
   double best = 0;

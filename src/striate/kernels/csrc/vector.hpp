@@ -32,6 +32,7 @@ using Vector = float __attribute__((vector_size(LANES * 4)));
 using Unaligned = float __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
 
 #define INLINE inline __attribute__((always_inline))
+#define INLINE_LAMBDA __attribute__((always_inline))
 
 INLINE Vector load(const float* from) { return *reinterpret_cast<const Unaligned*>(from); }
 

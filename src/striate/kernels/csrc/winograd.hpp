@@ -121,6 +121,14 @@ INLINE void both(Vector (*d)[6]) {
 }
 
 // ---- one call
+//
+// Work comes in one of two orders. By tiles: all kernels are transformed, then each batch of tiles
+// goes through all three steps. By outputs: all tiles are transformed, then each panel of outputs
+// goes through its steps with all of them. The second one does not write and read kernels 4 times
+// as large as they were; the first one does not do so with pictures.
+
+// Measured on a Zen 4: from which ratio of kernels to tiles on the second order is the faster one.
+constexpr int64_t FORWARD = 2, WEIGHT = 4;
 
 // What is known of a call before its first tile.
 template <int M>
@@ -131,8 +139,9 @@ struct Plan {
   int64_t channels, outputs;      // rounded up to whole vectors
   int64_t batch;                  // tiles that are worked on at once
   int64_t parts;                  // of such
+  bool by_outputs;                // the order of work: see below
 
-  explicit Plan(const StriateConv& geometry) : g(geometry) {
+  Plan(const StriateConv& geometry, int64_t ratio) : g(geometry) {
     tall = (g.out[1] + M - 1) / M;
     wide = (g.out[2] + M - 1) / M;
     tiles = g.n * tall * wide;
@@ -146,6 +155,9 @@ struct Plan {
     const int64_t each = (tiles + g.threads - 1) / g.threads;  // nobody stands idle
     if (batch > each) batch = each > 0 ? each : 1;
     parts = (tiles + batch - 1) / batch;
+    // Few tiles and many kernels: transform tiles once, and kernels where they are used.
+    by_outputs = ratio * channels * outputs > tiles * (channels + outputs) &&
+                 POINTS * tiles * channels <= 8 * 1024 * 1024;
   }
 
   // Distance of two points in what `count` tiles give; odd in lines, lest all of them fall into
@@ -183,12 +195,12 @@ INLINE void read_square(const float* image, int64_t h, int64_t w, int64_t channe
     }
 }
 
-// Bt d B of `count` tiles from `first`: to[point][tile][channel]
+// Bt d B of `count` tiles from `first`: to[point][tile][channel], points `spacing` apart
 template <int M>
-void transform_input(const Plan<M>& plan, const float* x, int64_t first, int64_t count, float* to) {
+void transform_input(const Plan<M>& plan, const float* x, int64_t first, int64_t count, float* to,
+                     int64_t spacing) {
   constexpr int SIDE = M + 2;
   const StriateConv& g = plan.g;
-  const int64_t spacing = plan.spacing(count, plan.channels);
   for (int64_t t = 0; t < count; ++t) {
     const Place at = place_of(plan, first + t);
     const float* image = x + at.image * g.size[1] * g.size[2] * g.c;
@@ -205,19 +217,25 @@ void transform_input(const Plan<M>& plan, const float* x, int64_t first, int64_t
   }
 }
 
+// Some outputs: `count` of them, in whole vectors but for the last, from `first`.
+struct Outputs {
+  int64_t first, count;
+  int64_t wide() const { return up(count, LANES); }
+};
+
 // A dY At of `count` tiles from `first`: to[point][tile][output]
 template <int M>
 void transform_gradient(const Plan<M>& plan, const float* dy, int64_t first, int64_t count,
-                        float* to) {
+                        Outputs some, float* to) {
   constexpr int SIDE = M + 2;
   const StriateConv& g = plan.g;
-  const int64_t spacing = plan.spacing(count, plan.outputs);
+  const int64_t spacing = plan.spacing(count, some.wide());
   for (int64_t t = 0; t < count; ++t) {
     const Place at = place_of(plan, first + t);
     const float* image = dy + at.image * g.out[1] * g.out[2] * g.o;
-    for (int64_t o = 0; o < g.o; o += LANES) {
+    for (int64_t o = 0; o < some.count; o += LANES) {
       Vector d[6][6];
-      read_square<M>(image, g.out[1], g.out[2], g.o, at.y, at.x, o, d);
+      read_square<M>(image, g.out[1], g.out[2], g.o, at.y, at.x, some.first + o, d);
       Vector line[6];
 #pragma GCC unroll 4
       for (int j = 0; j < M; ++j) {
@@ -227,7 +245,7 @@ void transform_gradient(const Plan<M>& plan, const float* dy, int64_t first, int
 #pragma GCC unroll 6
         for (int i = 0; i < SIDE; ++i) d[i][j] = line[i];
       }
-      float* point = to + t * plan.outputs + o;
+      float* point = to + t * some.wide() + o;
 #pragma GCC unroll 6
       for (int i = 0; i < SIDE; ++i) {
         Points<M>::output_backward(d[i]);
@@ -241,24 +259,24 @@ void transform_gradient(const Plan<M>& plan, const float* dy, int64_t first, int
 // At m A of `count` tiles from `first`, with bias, into the images.
 template <int M>
 void transform_output(const Plan<M>& plan, const float* from, const float* bias, int64_t first,
-                      int64_t count, float* y) {
+                      int64_t count, Outputs some, float* y) {
   constexpr int SIDE = M + 2;
   const StriateConv& g = plan.g;
-  const int64_t spacing = plan.spacing(count, plan.outputs);
+  const int64_t spacing = plan.spacing(count, some.wide());
   for (int64_t t = 0; t < count; ++t) {
     const Place at = place_of(plan, first + t);
-    float* image = y + at.image * g.out[1] * g.out[2] * g.o;
+    float* image = y + at.image * g.out[1] * g.out[2] * g.o + some.first;
     const int64_t height = least(M, g.out[1] - at.y), width = least(M, g.out[2] - at.x);
-    for (int64_t o = 0; o < g.o; o += LANES) {
-      const int64_t left = least(g.o - o, LANES);
-      const float* point = from + t * plan.outputs + o;
+    for (int64_t o = 0; o < some.count; o += LANES) {
+      const int64_t left = least(some.count - o, LANES);
+      const float* point = from + t * some.wide() + o;
       Vector m[6][6];
 #pragma GCC unroll 6
       for (int i = 0; i < SIDE; ++i)
 #pragma GCC unroll 6
         for (int j = 0; j < SIDE; ++j) m[i][j] = load(point + (i * SIDE + j) * spacing);
       both<SIDE, M, Points<M>::output>(m);
-      const Vector shift = bias ? load_part(bias + o, left) : Vector{};
+      const Vector shift = bias ? load_part(bias + some.first + o, left) : Vector{};
       for (int64_t i = 0; i < height; ++i)
         for (int64_t j = 0; j < width; ++j) {
           float* to = image + ((at.y + i) * g.out[2] + at.x + j) * g.o + o;
@@ -291,23 +309,15 @@ int64_t kernel_floats(const Plan<M>& plan) {
   return Plan<M>::POINTS * plan.spacing(plan.channels, plan.outputs);
 }
 
+// G g Gt of a vector of outputs from `o`: to[point][channel], `wide` floats and `spacing` apart
 template <int M>
-struct Kernels {
-  const Plan<M>& plan;
-  const float* weight;  // or what its gradient is written to
-  float* points;        // [point][panel][channel][lane], or [point][channel][output] of a gradient
-};
-
-template <int M>
-void transform_kernel(void* context, int64_t part, int) {
+void transform_kernel(const Plan<M>& plan, const float* weight, int64_t o, float* to, int64_t wide,
+                      int64_t spacing) {
   constexpr int SIDE = M + 2;
-  const auto& own = *static_cast<Kernels<M>*>(context);
-  const StriateConv& g = own.plan.g;
-  const KernelStrides s = strides_of(g, own.weight);
-  const int64_t o = part * LANES, left = least(g.o - o, LANES);
-  const int64_t start = o / (WIDE * LANES) * (WIDE * LANES), wide = panel(own.plan.outputs - start);
-  const int64_t spacing = own.plan.spacing(own.plan.channels, own.plan.outputs);
-  for (int64_t c = 0; c < g.c; ++c) {
+  const StriateConv& g = plan.g;
+  const KernelStrides s = strides_of(g, weight);
+  const int64_t left = least(g.o - o, LANES);
+  for (int64_t c = 0; c < g.c; ++c, to += wide) {
     Vector d[6][6];
     for (int i = 0; i < 3; ++i)
       for (int j = 0; j < 3; ++j) {
@@ -324,7 +334,6 @@ void transform_kernel(void* context, int64_t part, int) {
 #pragma GCC unroll 6
       for (int i = 0; i < SIDE; ++i) d[i][j] = line[i];
     }
-    float* to = own.points + start * g.c + c * wide + (o - start);
 #pragma GCC unroll 6
     for (int i = 0; i < SIDE; ++i) {
       Points<M>::kernel(d[i]);
@@ -334,53 +343,53 @@ void transform_kernel(void* context, int64_t part, int) {
   }
 }
 
-// Gt (sum of parts) G into the kernels' gradient; `part` counts vectors of outputs.
+// Gt (sum of copies) G into the kernels' gradient, a vector of outputs from `o`.
 template <int M>
-struct Gathered {
-  const Plan<M>& plan;
-  const float* points;  // [thread][point][channel][output]
-  int64_t copies;
-  float* weight;
-};
-
-template <int M>
-void gather_kernel(void* context, int64_t part, int) {
+void gather_kernel(const Plan<M>& plan, const float* from, int64_t wide, int64_t spacing,
+                   int64_t copies, int64_t o, float* weight) {
   constexpr int SIDE = M + 2;
-  const auto& own = *static_cast<Gathered<M>*>(context);
-  const StriateConv& g = own.plan.g;
-  const KernelStrides s = strides_of(g, own.weight);
-  const int64_t spacing = own.plan.spacing(own.plan.channels, own.plan.outputs);
-  const int64_t o = part * LANES, left = least(g.o - o, LANES);
-  for (int64_t c = 0; c < g.c; ++c) {
+  const StriateConv& g = plan.g;
+  const int64_t left = least(g.o - o, LANES);
+  for (int64_t c = 0; c < g.c; ++c, from += wide) {
     Vector d[6][6];
     for (int i = 0; i < SIDE; ++i)
       for (int j = 0; j < SIDE; ++j) {
-        const float* from = own.points + (i * SIDE + j) * spacing + c * own.plan.outputs + o;
-        d[i][j] = load(from);
-        for (int64_t copy = 1; copy < own.copies; ++copy)
-          d[i][j] += load(from + copy * kernel_floats(own.plan));
+        d[i][j] = load(from + (i * SIDE + j) * spacing);
+        for (int64_t copy = 1; copy < copies; ++copy)
+          d[i][j] += load(from + (i * SIDE + j) * spacing + copy * kernel_floats(plan));
       }
     both<SIDE, 3, Points<M>::kernel_backward>(d);
     for (int i = 0; i < 3; ++i)
       for (int j = 0; j < 3; ++j) {
-        float* to = const_cast<float*>(s.first) + o * s.o + c * s.c + i * s.h + j * s.w;
-        for (int64_t lane = 0; lane < left; ++lane) to[lane * s.o] = d[i][j][lane];
+        float* to =
+            weight + o * g.weight_o + c * g.weight_c + i * g.weight_k[1] + j * g.weight_k[2];
+        for (int64_t lane = 0; lane < left; ++lane) to[lane * g.weight_o] = d[i][j][lane];
       }
   }
 }
 
-// ---- the three directions
+// ---- by tiles
 
 template <int M>
 struct Forward {
   const Plan<M>& plan;
-  const float *x, *bias, *points;
+  const float *x, *weight, *bias;
   float* y;
+  float* shared;  // kernels, or tiles by outputs: [point] ...
   bool failed;
 };
 
 template <int M>
-void forward_part(void* context, int64_t part, int) {
+void kernel_part(void* context, int64_t part, int) {
+  const auto& own = *static_cast<Forward<M>*>(context);
+  const Plan<M>& plan = own.plan;
+  const int64_t o = part * LANES, start = o / (WIDE * LANES) * (WIDE * LANES);
+  transform_kernel(plan, own.weight, o, own.shared + start * plan.g.c + (o - start),
+                   panel(plan.outputs - start), plan.spacing(plan.channels, plan.outputs));
+}
+
+template <int M>
+void tile_part(void* context, int64_t part, int) {
   auto& own = *static_cast<Forward<M>*>(context);
   const Plan<M>& plan = own.plan;
   const int64_t first = part * plan.batch, count = least(plan.batch, plan.tiles - first);
@@ -391,32 +400,20 @@ void forward_part(void* context, int64_t part, int) {
     own.failed = true;
     return;
   }
-  transform_input(plan, own.x, first, count, in);
+  transform_input(plan, own.x, first, count, in, from);
   const int64_t spacing = plan.spacing(plan.channels, plan.outputs);
   for (int64_t f = 0; f < Plan<M>::POINTS; ++f)
     multiply<false>(count, plan.outputs, plan.g.c, in + f * from, plan.channels, 1,
-                    own.points + f * spacing, true, 0, out + f * to, plan.outputs);
-  transform_output(plan, out, own.bias, first, count, own.y);
-}
-
-template <int M>
-int winograd_forward(const StriateConv& g, const float* x, const float* weight, const float* bias,
-                     float* y) {
-  const Plan<M> plan(g);
-  float* points = striate::scratch(2, kernel_floats(plan));
-  if (!points) return STRIATE_NO_MEMORY;
-  Kernels<M> kernels{plan, weight, points};
-  striate::parallel(plan.outputs / LANES, g.threads, transform_kernel<M>, &kernels);
-  Forward<M> forward{plan, x, bias, points, y, false};
-  striate::parallel(plan.parts, g.threads, forward_part<M>, &forward);
-  return forward.failed ? STRIATE_NO_MEMORY : STRIATE_DONE;
+                    own.shared + f * spacing, true, 0, out + f * to, plan.outputs);
+  transform_output(plan, out, own.bias, first, count, {0, plan.g.o}, own.y);
 }
 
 template <int M>
 struct Backward {
   const Plan<M>& plan;
   const float *x, *dy;
-  float* points;    // [copy][point][channel][output]
+  float* dw;
+  float* shared;  // sums of each copy, or tiles by outputs
   int64_t copies;
   bool failed;
 };
@@ -424,11 +421,11 @@ struct Backward {
 // A copy sums every `copies`-th batch of tiles, always the same: sums do not depend on who was
 // faster.
 template <int M>
-void weight_part(void* context, int64_t copy, int) {
+void sum_tiles(void* context, int64_t copy, int) {
   auto& own = *static_cast<Backward<M>*>(context);
   const Plan<M>& plan = own.plan;
   const int64_t spacing = plan.spacing(plan.channels, plan.outputs);
-  float* sums = own.points + copy * kernel_floats(plan);
+  float* sums = own.shared + copy * kernel_floats(plan);
   bool begun = false;
   for (int64_t part = copy; part < plan.parts; part += own.copies) {
     const int64_t first = part * plan.batch, count = least(plan.batch, plan.tiles - first);
@@ -439,35 +436,132 @@ void weight_part(void* context, int64_t copy, int) {
       own.failed = true;
       return;
     }
-    transform_input(plan, own.x, first, count, in);
-    transform_gradient(plan, own.dy, first, count, out);
+    transform_input(plan, own.x, first, count, in, from);
+    transform_gradient(plan, own.dy, first, count, {0, plan.g.o}, out);
     for (int64_t f = 0; f < Plan<M>::POINTS; ++f) {
-      const float* a = in + f * from;
-      const float* b = out + f * to;
-      float* c = sums + f * spacing;
-      if (begun)
-        multiply<true>(plan.g.c, plan.outputs, count, a, 1, plan.channels, b, false, plan.outputs,
-                       c, plan.outputs);
-      else
-        multiply<false>(plan.g.c, plan.outputs, count, a, 1, plan.channels, b, false, plan.outputs,
-                        c, plan.outputs);
+      const auto add = begun ? multiply<true> : multiply<false>;
+      add(plan.g.c, plan.outputs, count, in + f * from, 1, plan.channels, out + f * to, false,
+          plan.outputs, sums + f * spacing, plan.outputs);
     }
     begun = true;
   }
 }
 
 template <int M>
+void gather_part(void* context, int64_t part, int) {
+  const auto& own = *static_cast<Backward<M>*>(context);
+  const Plan<M>& plan = own.plan;
+  gather_kernel(plan, own.shared + part * LANES, plan.outputs,
+                plan.spacing(plan.channels, plan.outputs), own.copies, part * LANES, own.dw);
+}
+
+// ---- by outputs
+
+template <int M>
+int64_t tile_floats(const Plan<M>& plan) {
+  return Plan<M>::POINTS * plan.spacing(plan.tiles, plan.channels);
+}
+
+// `Call` is Forward or Backward: a batch of tiles into what all share.
+template <int M, typename Call>
+void input_part(void* context, int64_t part, int) {
+  const auto& own = *static_cast<Call*>(context);
+  const Plan<M>& plan = own.plan;
+  const int64_t first = part * plan.batch, count = least(plan.batch, plan.tiles - first);
+  transform_input(plan, own.x, first, count, own.shared + first * plan.channels,
+                  plan.spacing(plan.tiles, plan.channels));
+}
+
+template <int M>
+Outputs outputs_of(const Plan<M>& plan, int64_t part) {
+  const int64_t first = part * WIDE * LANES;
+  return {first, least(WIDE * LANES, plan.g.o - first)};
+}
+
+template <int M>
+void output_part(void* context, int64_t part, int) {
+  auto& own = *static_cast<Forward<M>*>(context);
+  const Plan<M>& plan = own.plan;
+  const Outputs some = outputs_of(plan, part);
+  const int64_t spacing = plan.spacing(plan.g.c, some.wide());
+  const int64_t from = plan.spacing(plan.tiles, plan.channels);
+  float* kernels = striate::scratch(0, Plan<M>::POINTS * spacing);
+  float* out = striate::scratch(1, Plan<M>::POINTS * plan.spacing(plan.batch, some.wide()));
+  if (!kernels || !out) {
+    own.failed = true;
+    return;
+  }
+  for (int64_t o = 0; o < some.count; o += LANES)
+    transform_kernel(plan, own.weight, some.first + o, kernels + o, some.wide(), spacing);
+  for (int64_t first = 0; first < plan.tiles; first += plan.batch) {
+    const int64_t count = least(plan.batch, plan.tiles - first);
+    const int64_t to = plan.spacing(count, some.wide());
+    for (int64_t f = 0; f < Plan<M>::POINTS; ++f)
+      multiply<false>(count, some.wide(), plan.g.c, own.shared + f * from + first * plan.channels,
+                      plan.channels, 1, kernels + f * spacing, true, 0, out + f * to, some.wide());
+    transform_output(plan, out, own.bias, first, count, some, own.y);
+  }
+}
+
+template <int M>
+void sum_outputs(void* context, int64_t part, int) {
+  auto& own = *static_cast<Backward<M>*>(context);
+  const Plan<M>& plan = own.plan;
+  const Outputs some = outputs_of(plan, part);
+  const int64_t spacing = plan.spacing(plan.g.c, some.wide());
+  const int64_t from = plan.spacing(plan.tiles, plan.channels);
+  const int64_t to = plan.spacing(plan.tiles, some.wide());
+  float* sums = striate::scratch(0, Plan<M>::POINTS * spacing);
+  float* out = striate::scratch(1, Plan<M>::POINTS * to);
+  if (!sums || !out) {
+    own.failed = true;
+    return;
+  }
+  transform_gradient(plan, own.dy, 0, plan.tiles, some, out);
+  for (int64_t f = 0; f < Plan<M>::POINTS; ++f)
+    multiply<false>(plan.g.c, some.wide(), plan.tiles, own.shared + f * from, 1, plan.channels,
+                    out + f * to, false, some.wide(), sums + f * spacing, some.wide());
+  for (int64_t o = 0; o < some.count; o += LANES)
+    gather_kernel(plan, sums + o, some.wide(), spacing, 1, some.first + o, own.dw);
+}
+
+// ---- what is called
+
+template <int M>
+int winograd_forward(const StriateConv& g, const float* x, const float* weight, const float* bias,
+                     float* y) {
+  const Plan<M> plan(g, FORWARD);
+  const int threads = static_cast<int>(g.threads);
+  float* shared = striate::scratch(2, plan.by_outputs ? tile_floats(plan) : kernel_floats(plan));
+  if (!shared) return STRIATE_NO_MEMORY;
+  Forward<M> own{plan, x, weight, bias, y, shared, false};
+  if (plan.by_outputs) {
+    striate::parallel(plan.parts, threads, input_part<M, Forward<M>>, &own);
+    striate::parallel((g.o + WIDE * LANES - 1) / (WIDE * LANES), threads, output_part<M>, &own);
+  } else {
+    striate::parallel(plan.outputs / LANES, threads, kernel_part<M>, &own);
+    striate::parallel(plan.parts, threads, tile_part<M>, &own);
+  }
+  return own.failed ? STRIATE_NO_MEMORY : STRIATE_DONE;
+}
+
+template <int M>
 int winograd_weight(const StriateConv& g, const float* x, const float* dy, float* dw) {
-  const Plan<M> plan(g);
-  const int64_t copies = least(plan.parts, g.threads);
-  float* points = striate::scratch(2, copies * kernel_floats(plan));
-  if (!points) return STRIATE_NO_MEMORY;
-  Backward<M> backward{plan, x, dy, points, copies, false};
-  striate::parallel(copies, g.threads, weight_part<M>, &backward);
-  if (backward.failed) return STRIATE_NO_MEMORY;
-  Gathered<M> gathered{plan, points, copies, dw};
-  striate::parallel(plan.outputs / LANES, g.threads, gather_kernel<M>, &gathered);
-  return STRIATE_DONE;
+  const Plan<M> plan(g, WEIGHT);
+  const int threads = static_cast<int>(g.threads);
+  const int64_t copies = least(plan.parts, threads);
+  float* shared =
+      striate::scratch(2, plan.by_outputs ? tile_floats(plan) : copies * kernel_floats(plan));
+  if (!shared) return STRIATE_NO_MEMORY;
+  Backward<M> own{plan, x, dy, dw, shared, copies, false};
+  if (plan.by_outputs) {
+    striate::parallel(plan.parts, threads, input_part<M, Backward<M>>, &own);
+    striate::parallel((g.o + WIDE * LANES - 1) / (WIDE * LANES), threads, sum_outputs<M>, &own);
+  } else {
+    striate::parallel(copies, threads, sum_tiles<M>, &own);
+    if (!own.failed) striate::parallel(plan.outputs / LANES, threads, gather_part<M>, &own);
+  }
+  return own.failed ? STRIATE_NO_MEMORY : STRIATE_DONE;
 }
 
 }  // namespace LEVEL

@@ -1,0 +1,262 @@
+// Batch normalisation of pixels whose channels lie one after the other: `rows` pixels, c channels.
+//
+//     y = (x - mean) / std * weight + bias,  mean and std over the rows of each channel,
+//
+// and negative answers 0 where a rectifier follows.
+// What reads memory is what costs: statistics are one pass, so are the sums of the gradient.
+#pragma once
+
+#include "api.h"
+#include "threads.hpp"
+#include "vector.hpp"
+
+namespace LEVEL {
+
+constexpr int64_t BLOCK = 32;  // rows whose mean and squares are taken together, out of the cache
+
+struct Norm {
+  const StriateNorm* g;
+  const float *x, *dy;
+  float* y;  // or dx
+  const float* mean;
+  int64_t parts = 0;
+  float* sums = nullptr;  // [part][2][channels, rounded up to whole vectors]
+  float *scale = nullptr, *shift = nullptr;                  // of a channel: y = x scale + shift
+  float *up = nullptr, *slope = nullptr, *rest = nullptr;  // dx = dy up + x slope + rest
+};
+
+INLINE int64_t wide(const StriateNorm& g) { return up(g.c, LANES); }
+
+INLINE int64_t begin_of(const Norm& own, int64_t part) { return own.g->rows * part / own.parts; }
+
+INLINE Vector get(const float* from, int64_t left) {
+  return left == LANES ? load(from) : load_part(from, left);
+}
+
+INLINE void put(float* to, Vector value, int64_t left) {
+  if (left == LANES)
+    store(to, value);
+  else
+    store_part(to, value, left);
+}
+
+// Work through channels in strips of up to STRIP vectors: their sums stay in registers, and memory
+// is read in pieces that a prefetcher follows. Calls strip(o, vectors, lanes of the last vector).
+constexpr int64_t STRIP = 4;
+
+template <typename Each>
+INLINE void strips(int64_t c, Each each) {
+  for (int64_t o = 0; o < c; o += STRIP * LANES) {
+    const int64_t left = least(c - o, STRIP * LANES);
+    if (left == STRIP * LANES)
+      each(o, STRIP, LANES);  // a count that the compiler knows
+    else
+      each(o, (left + LANES - 1) / LANES, left - (left - 1) / LANES * LANES);
+  }
+}
+
+#define VECTORS _Pragma("GCC unroll 4") for (int64_t v = 0; v < vectors; ++v)
+#define LEFT (v + 1 == vectors ? last : LANES)
+
+// Mean and sum of squared distances of a part, block by block: [part][0] and [part][1].
+//
+// A block's two passes run in the cache; blocks are joined by the rule of Chan, Golub, LeVeque
+// 1979, which does not subtract large numbers from large ones.
+inline void moments_part(void* context, int64_t part, int) {
+  const Norm own = *static_cast<Norm*>(context);
+  const int64_t c = own.g->c, first = begin_of(own, part), end = begin_of(own, part + 1);
+  float* means = own.sums + part * 2 * wide(*own.g);
+  float* squares = means + wide(*own.g);
+  for (int64_t at = first; at < end; at += BLOCK) {
+    const int64_t count = least(BLOCK, end - at);
+    const float before = static_cast<float>(at - first), more = static_cast<float>(count);
+    strips(c, [&](int64_t o, int64_t vectors, int64_t last) INLINE_LAMBDA {
+      const float* x = own.x + at * c + o;
+      Vector sum[STRIP]{}, square[STRIP]{};
+      for (int64_t i = 0; i < count; ++i)
+        VECTORS sum[v] += get(x + i * c + v * LANES, LEFT);
+      VECTORS sum[v] *= 1 / more;
+      for (int64_t i = 0; i < count; ++i)
+        VECTORS {
+          const Vector far = get(x + i * c + v * LANES, LEFT) - sum[v];
+          square[v] += far * far;
+        }
+      VECTORS {
+        float *mean = means + o + v * LANES, *kept = squares + o + v * LANES;
+        const Vector apart = sum[v] - (at == first ? Vector{} : load(mean));
+        store(mean, sum[v] - apart * (before / (before + more)));
+        store(kept, (at == first ? Vector{} : load(kept)) + square[v] +
+                        apart * apart * (before * more / (before + more)));
+      }
+    });
+  }
+}
+
+// Sums of dy and of dy (x - mean) over a part. Nothing comes back where the rectifier gave 0.
+template <bool Rectified>
+void gradient_part(void* context, int64_t part, int) {
+  const Norm own = *static_cast<Norm*>(context);
+  const int64_t c = own.g->c, first = begin_of(own, part), end = begin_of(own, part + 1);
+  float* plain = own.sums + part * 2 * wide(*own.g);
+  float* moved = plain + wide(*own.g);
+  for (int64_t o = 0; o < 2 * wide(*own.g); ++o) plain[o] = 0;
+  for (int64_t at = first; at < end; at += BLOCK)
+    strips(c, [&](int64_t o, int64_t vectors, int64_t last) INLINE_LAMBDA {
+      Vector mean[STRIP]{}, scale[STRIP]{}, shift[STRIP]{}, a[STRIP]{}, b[STRIP]{};
+      VECTORS mean[v] = get(own.mean + o + v * LANES, LEFT);
+      VECTORS scale[v] = load(own.scale + o + v * LANES);
+      VECTORS shift[v] = load(own.shift + o + v * LANES);
+      const int64_t until = least(at + BLOCK, end);
+      for (int64_t i = at; i < until; ++i)
+        VECTORS {
+          const int64_t from = i * c + o + v * LANES;
+          const Vector x = get(own.x + from, LEFT);
+          Vector dy = get(own.dy + from, LEFT);
+          if (Rectified) dy = x * scale[v] + shift[v] > Vector{} ? dy : Vector{};
+          a[v] += dy;
+          b[v] += dy * (x - mean[v]);
+        }
+      VECTORS {
+        store(plain + o + v * LANES, load(plain + o + v * LANES) + a[v]);
+        store(moved + o + v * LANES, load(moved + o + v * LANES) + b[v]);
+      }
+    });
+}
+
+#undef VECTORS
+#undef LEFT
+
+// Call each(at, o, left) for every vector of a part, in the order in which they lie: number `at` of
+// the tensor, of channel o, `left` lanes of it.
+template <typename Each>
+INLINE void vectors(const Norm& own, int64_t part, Each each) {
+  const int64_t c = own.g->c, whole = c / LANES * LANES, end = begin_of(own, part + 1);
+  for (int64_t i = begin_of(own, part); i < end; ++i) {
+    for (int64_t o = 0; o < whole; o += LANES) each(i * c + o, o, LANES);
+    if (whole < c) each(i * c + whole, whole, c - whole);
+  }
+}
+
+// y = x scale + shift
+template <bool Rectified>
+void apply_part(void* context, int64_t part, int) {
+  const Norm own = *static_cast<Norm*>(context);
+  vectors(own, part, [&](int64_t at, int64_t o, int64_t left) INLINE_LAMBDA {
+    const Vector y = get(own.x + at, left) * load(own.scale + o) + load(own.shift + o);
+    put(own.y + at, Rectified ? larger(y, Vector{}) : y, left);
+  });
+}
+
+// dx = dy up + x slope + rest
+template <bool Rectified>
+void input_part(void* context, int64_t part, int) {
+  const Norm own = *static_cast<Norm*>(context);
+  vectors(own, part, [&](int64_t at, int64_t o, int64_t left) INLINE_LAMBDA {
+    const Vector x = get(own.x + at, left), y = x * load(own.scale + o) + load(own.shift + o);
+    Vector dy = get(own.dy + at, left);
+    if (Rectified) dy = y > Vector{} ? dy : Vector{};
+    put(own.y + at, dy * load(own.up + o) + x * load(own.slope + o) + load(own.rest + o), left);
+  });
+}
+
+// Memory and parts of a call; false where there is no memory.
+INLINE bool begin(Norm& own) {
+  const StriateNorm& g = *own.g;
+  const int64_t enough = g.rows * g.c / 16384 + 1;  // fewer numbers are not worth a thread
+  own.parts = least(least(g.threads, enough), g.rows);
+  own.sums = striate::scratch(0, own.parts * 2 * wide(g));
+  own.scale = striate::scratch(1, 5 * wide(g));
+  if (!own.sums || !own.scale) return false;
+  for (int64_t i = 0; i < 5 * wide(g); ++i) own.scale[i] = 0;
+  own.shift = own.scale + wide(g);
+  own.up = own.shift + wide(g);
+  own.slope = own.up + wide(g);
+  own.rest = own.slope + wide(g);
+  return true;
+}
+
+INLINE void run(Norm& own, striate::Work work) {
+  striate::parallel(own.parts, static_cast<int>(own.g->threads), work, &own);
+}
+
+INLINE void apply(Norm& own) {
+  run(own, own.g->rectified ? apply_part<true> : apply_part<false>);
+}
+
+// Scale and shift of a channel.
+INLINE void settle(Norm& own, int64_t o, const float* weight, const float* bias, double mean,
+                   double variance) {
+  const double scale = (weight ? weight[o] : 1) / __builtin_sqrt(variance + own.g->epsilon);
+  own.scale[o] = static_cast<float>(scale);
+  own.shift[o] = static_cast<float>((bias ? bias[o] : 0) - mean * scale);
+}
+
+// Mean and biased variance of a channel, of all parts.
+INLINE void join(const Norm& own, int64_t o, double& mean, double& variance) {
+  double squares = 0, count = 0;
+  mean = 0;
+  for (int64_t part = 0; part < own.parts; ++part) {
+    const float* sums = own.sums + part * 2 * wide(*own.g);
+    const double more = static_cast<double>(begin_of(own, part + 1) - begin_of(own, part));
+    const double apart = sums[o] - mean, all = count + more;
+    mean += apart * more / all;
+    squares += sums[wide(*own.g) + o] + apart * apart * count * more / all;
+    count = all;
+  }
+  variance = squares / count;
+}
+
+inline int norm_forward(const StriateNorm& g, const float* x, const float* weight,
+                        const float* bias, float* y, float* mean, float* variance) {
+  Norm own{&g, x, nullptr, y, nullptr};
+  if (!begin(own)) return STRIATE_NO_MEMORY;
+  run(own, moments_part);
+  for (int64_t o = 0; o < g.c; ++o) {
+    double middle, spread;
+    join(own, o, middle, spread);
+    mean[o] = static_cast<float>(middle);
+    variance[o] = static_cast<float>(spread);
+    settle(own, o, weight, bias, middle, spread);
+  }
+  apply(own);
+  return STRIATE_DONE;
+}
+
+inline int norm_apply(const StriateNorm& g, const float* x, const float* weight, const float* bias,
+                      const float* mean, const float* variance, float* y) {
+  Norm own{&g, x, nullptr, y, nullptr};
+  if (!begin(own)) return STRIATE_NO_MEMORY;
+  for (int64_t o = 0; o < g.c; ++o) settle(own, o, weight, bias, mean[o], variance[o]);
+  apply(own);
+  return STRIATE_DONE;
+}
+
+// dx = (dy - mean of dy - (x - mean) / variance * mean of dy (x - mean)) * weight / std
+inline int norm_backward(const StriateNorm& g, const float* x, const float* dy,
+                         const float* weight, const float* bias, const float* mean,
+                         const float* variance, float* dx, float* dweight, float* dbias) {
+  Norm own{&g, x, dy, dx, mean};
+  if (!begin(own)) return STRIATE_NO_MEMORY;
+  for (int64_t o = 0; o < g.c; ++o) settle(own, o, weight, bias, mean[o], variance[o]);
+  run(own, g.rectified ? gradient_part<true> : gradient_part<false>);
+  const double rows = static_cast<double>(g.rows);
+  for (int64_t o = 0; o < g.c; ++o) {
+    double plain = 0, moved = 0;
+    for (int64_t part = 0; part < own.parts; ++part) {
+      plain += own.sums[part * 2 * wide(g) + o];
+      moved += own.sums[(part * 2 + 1) * wide(g) + o];
+    }
+    const double inverse = 1 / __builtin_sqrt(variance[o] + g.epsilon);
+    const double up = (weight ? weight[o] : 1) * inverse;
+    const double slope = -up * inverse * inverse * moved / rows;
+    dweight[o] = static_cast<float>(moved * inverse);
+    dbias[o] = static_cast<float>(plain);
+    own.up[o] = static_cast<float>(up);
+    own.slope[o] = static_cast<float>(slope);
+    own.rest[o] = static_cast<float>(-up * plain / rows - slope * mean[o]);
+  }
+  run(own, g.rectified ? input_part<true> : input_part<false>);
+  return STRIATE_DONE;
+}
+
+}  // namespace LEVEL

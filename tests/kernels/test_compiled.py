@@ -1,0 +1,146 @@
+"""The backend of torch.compile: the same answers, gradients and statistics; ours in the graph."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from striate.kernels import compiled
+from striate.kernels.compiled import backend
+
+# torch's own tracing warns of what it does with .grad
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+class Residual(nn.Module):
+    """A rectifier behind a sum, which no normalisation may swallow."""
+
+    def __init__(self, c):
+        super().__init__()
+        self.first = nn.Sequential(
+            nn.Conv2d(c, c, 3, padding=1, bias=False), nn.BatchNorm2d(c), nn.ReLU(inplace=True)
+        )
+        self.second = nn.Sequential(nn.Conv2d(c, c, 3, padding=1), nn.BatchNorm2d(c))
+
+    def forward(self, x):
+        return (x + self.second(self.first(x))).relu()
+
+
+class Kept(nn.Module):
+    """Both sides of a rectifier are used."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8, affine=False)
+
+    def forward(self, x):
+        y = self.norm(self.conv(x))
+        return y.relu() + y.sigmoid()
+
+
+def networks():
+    torch.manual_seed(0)
+    head = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+    return {
+        "plain": nn.Sequential(
+            nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2), *head
+        ),
+        "residual": nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), Residual(8), Residual(8), *head),
+        "kept": nn.Sequential(Kept(), *head),
+        "odd": nn.Sequential(
+            nn.Conv2d(3, 8, 3, groups=1, dilation=2), nn.ConvTranspose2d(8, 8, 2, stride=2),
+            nn.BatchNorm2d(8, momentum=0.3), nn.ReLU(), nn.Conv2d(8, 8, 3, groups=4),
+            nn.BatchNorm2d(8, track_running_stats=False), nn.ReLU(), *head,
+        ),
+        "axes": nn.Sequential(
+            nn.Flatten(2), nn.Conv1d(3, 8, 5, stride=2), nn.BatchNorm1d(8), nn.ReLU(),
+            nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(8, 4),
+        ),
+    }  # fmt: skip
+
+
+NAMES = list(networks())
+
+
+@pytest.fixture(autouse=True)
+def anew():
+    torch._dynamo.reset()
+
+
+def step(net, x):
+    loss = net(x).square().sum()
+    return loss.detach(), *torch.autograd.grad(loss, list(net.parameters()))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_step_of_training_is_the_same(name):
+    plain, x = networks()[name], torch.randn(6, 3, 12, 12)
+    fast = copy.deepcopy(plain)
+    wanted, found = step(plain, x), step(torch.compile(fast, backend=backend), x)
+    largest = max(float(grad.norm()) for grad in wanted)
+    for one, other in zip(found, wanted, strict=True):
+        # an answer next to 0 may fall to either side of the rectifier: a gradient more or less
+        assert (one - other).norm() < 0.02 * other.norm() + 1e-4 * largest
+    for (name, one), (_, other) in zip(fast.named_buffers(), plain.named_buffers(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_inference_is_the_same(name):
+    plain, x = networks()[name], torch.randn(6, 3, 12, 12)
+    plain(x)  # statistics
+    plain.eval()
+    fast = torch.compile(copy.deepcopy(plain), backend=backend)
+    with torch.no_grad():
+        torch.testing.assert_close(fast(x), plain(x), rtol=1e-4, atol=1e-5)
+
+
+def graphs(monkeypatch, net, x):
+    """Return the targets of the graph after it is rewritten, called once."""
+    seen = []
+
+    def spy(module):
+        changed = rewrite(module)
+        seen.append([str(node.target) for node in changed.graph.nodes])
+        return changed
+
+    rewrite = compiled.rewrite
+    monkeypatch.setattr(compiled, "rewrite", spy)
+    answer = torch.compile(net, backend=backend)(x)
+    if answer.requires_grad:
+        answer.sum().backward()
+    return seen[0]
+
+
+def test_training_has_our_operators(monkeypatch):
+    names = graphs(monkeypatch, networks()["plain"], torch.randn(2, 3, 12, 12))
+    text = " ".join(names)
+    for name in ("convolve", "convolve_weight", "normalise", "normalise_backward"):
+        assert f"striate.{name}.default" in text
+    for name in ("aten.convolution", "batch_norm", "aten.relu", "threshold_backward"):
+        assert name not in text
+
+
+def test_inference_has_normalisation_in_the_kernels(monkeypatch):
+    net = networks()["plain"].eval().requires_grad_(False)
+    text = " ".join(graphs(monkeypatch, net, torch.randn(2, 3, 12, 12)))
+    assert "striate.convolve.default" in text
+    assert "batch_norm" not in text
+
+
+def test_what_a_sum_or_another_reader_needs_stays(monkeypatch):
+    text = " ".join(graphs(monkeypatch, networks()["kept"], torch.randn(2, 3, 12, 12)))
+    assert "striate.normalise" not in text
+    assert "aten.relu" in text
+
+
+def test_off_leaves_the_graph_alone(monkeypatch):
+    monkeypatch.setenv("STRIATE_KERNELS", "off")
+    text = " ".join(graphs(monkeypatch, networks()["plain"], torch.randn(2, 3, 12, 12)))
+    assert "striate." not in text
+
+
+def test_other_types_are_left_to_torch(monkeypatch):
+    net, x = networks()["plain"].double(), torch.randn(2, 3, 12, 12, dtype=torch.float64)
+    assert "striate." not in " ".join(graphs(monkeypatch, net, x))

@@ -1,0 +1,89 @@
+"""Batch normalisation and the rectifier behind it against float64."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from striate.kernels.norm import batch_norm
+
+SHAPES = [(2, 3, 5), (4, 17, 6, 5), (3, 64, 8, 8), (2, 70, 3, 4, 2), (1, 1, 40, 40), (40, 8, 1, 1)]
+
+
+def distance(ours, exact):
+    exact = exact.detach()
+    error = (ours.detach().double() - exact).abs().max() / exact.abs().max().clamp(min=1e-30)
+    return error.item()
+
+
+def compare(shape, rectified, affine=True, centre=3.0, seed=0):
+    draw = torch.Generator().manual_seed(seed)
+    x = 2 * torch.randn(shape, generator=draw) + centre
+    c = shape[1]
+    weight, bias = (torch.randn(c, generator=draw) for _ in range(2)) if affine else (None, None)
+    exact = [t.double().requires_grad_() for t in (x, weight, bias) if t is not None]
+    before = F.batch_norm(exact[0], None, None, *(exact[1:] or (None, None)), True, 0, 1e-5)
+    # where an answer is 0 up to rounding, nobody can say whether a gradient passes
+    dy = torch.randn(shape, generator=draw) * (before.detach().abs() > 1e-4)
+    y = before.relu() if rectified else before
+    wanted = torch.autograd.grad(y, exact, dy.double())
+    ours = [t.clone().requires_grad_() for t in (x, weight, bias) if t is not None]
+    found, mean, variance = batch_norm(ours[0], *(ours[1:] or (None, None)), 1e-5, rectified)
+    axes = [0, *range(2, len(shape))]
+    assert distance(found, y) < 1e-5
+    assert distance(mean, x.double().mean(axes)) < 1e-6
+    assert distance(variance, x.double().var(axes, correction=0)) < 1e-5
+    for one, other in zip(torch.autograd.grad(found, ours, dy), wanted, strict=True):
+        assert distance(one, other) < 2e-4
+
+
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("rectified", [True, False])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_answers_statistics_and_gradients_are_those_of_float64(level, shape, rectified, affine):
+    compare(shape, rectified, affine)
+
+
+@pytest.mark.slow
+@settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    n=st.integers(2, 40), c=st.integers(1, 150), size=st.integers(1, 12), rectified=st.booleans(),
+    affine=st.booleans(), centre=st.sampled_from([0.0, 3.0, -30.0]), seed=st.integers(0, 99),
+)  # fmt: skip
+def test_any_shape(level, n, c, size, rectified, affine, centre, seed):
+    compare((n, c, size, size), rectified, affine, centre, seed)
+
+
+def test_a_large_mean_costs_no_digits():
+    x = torch.randn(64, 5, 16, 16) + 10_000
+    _, mean, variance = batch_norm(x, None, None, 1e-5)
+    exact = x.double().var((0, 2, 3), correction=0)
+    assert distance(variance, exact) < 1e-4
+    assert distance(mean, x.double().mean((0, 2, 3))) < 1e-6
+
+
+def test_two_threads_answer_to_the_bit_alike_every_time(two_threads):
+    x = torch.randn(8, 33, 40, 40)
+    first = batch_norm(x, None, None, 1e-5, True)
+    for _ in range(5):
+        again = batch_norm(x, None, None, 1e-5, True)
+        assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+
+
+@pytest.mark.parametrize("rectified", [True, False])
+def test_gradients_of_gradients_are_those_of_torch(rectified):
+    x = torch.randn(3, 4, 5, 5)
+
+    def second(normalise):
+        parts = [x.clone().requires_grad_(), torch.ones(4).requires_grad_()]
+        y = normalise(*parts)
+        grads = torch.autograd.grad(y.square().sum() + y.sin().sum(), parts, create_graph=True)
+        return torch.autograd.grad(sum(g.square().sum() for g in grads), parts)
+
+    def theirs(x, w):
+        y = F.batch_norm(x, None, None, w, torch.zeros(4), True, 0, 1e-5)
+        return y.relu() if rectified else y
+
+    ours = second(lambda x, w: batch_norm(x, w, torch.zeros(4), 1e-5, rectified)[0])
+    torch.testing.assert_close(ours, second(theirs), rtol=1e-3, atol=1e-4)
