@@ -106,8 +106,8 @@ CLAIMS = (
     ),
     claim(
         "ciresan_mlp 1000-500", "mnist-29.npz",
-        f"--epochs 20 --lr 0.01 --augment {HAND} --set model.units=1000-500", 0.988, "99.56 %", "C-63",
-        "ciresan_mlp",
+        f"--epochs 20 --lr 0.01 --augment {HAND} --set model.units=1000-500", 0.988, "99.56 %",
+        "C-63", "ciresan_mlp",
     ),
     claim("ciresan_mnist", "mnist-29.npz", COLUMN, 0, "99.6 %", "C-64"),
     claim("committee", "mnist-29.npz", f"{COLUMN} --epochs 24", 0.996, "99.77 %", "C-64, headline"),

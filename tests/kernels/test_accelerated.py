@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import striate
+from striate.kernels import accelerated
 from striate.kernels.accelerated import FastConv2d, accelerate, report
 
 
@@ -94,8 +95,22 @@ def test_what_is_not_ours_goes_to_torch(shape, dtype):
     assert torch.equal(fast(x), plain(x))
 
 
-@pytest.mark.parametrize("kind", [nn.Conv1d, nn.Conv2d, nn.Conv3d])
-def test_one_to_three_axes(kind):
+@pytest.fixture(autouse=True)
+def nothing_is_small(monkeypatch):
+    monkeypatch.setattr(accelerated, "SMALL", 0)
+
+
+def test_little_work_is_left_to_torch(monkeypatch):
+    monkeypatch.setattr(accelerated, "SMALL", 3e6)
+    monkeypatch.setattr(accelerated, "convolution", None)  # whoever calls it fails
+    net, x = accelerate(nn.Conv2d(16, 16, 3)), torch.randn(2, 16, 8, 8)
+    assert net(x).shape == (2, 16, 6, 6)
+    with pytest.raises(TypeError):
+        net(torch.randn(64, 16, 32, 32))
+
+
+@pytest.mark.parametrize("kind", [nn.Conv2d, nn.Conv3d])
+def test_two_and_three_axes(kind):
     axes = int(kind.__name__[4])
     plain = kind(3, 8, 3, padding=1, stride=2, groups=1)
     fast, x = accelerate(copy.deepcopy(plain)), torch.randn(2, 3, *[7] * axes)

@@ -1,6 +1,7 @@
 """The backend of torch.compile: the same answers, gradients and statistics; ours in the graph."""
 
 import copy
+from importlib.metadata import entry_points
 
 import pytest
 import torch
@@ -144,3 +145,10 @@ def test_off_leaves_the_graph_alone(monkeypatch):
 def test_other_types_are_left_to_torch(monkeypatch):
     net, x = networks()["plain"].double(), torch.randn(2, 3, 12, 12, dtype=torch.float64)
     assert "striate." not in " ".join(graphs(monkeypatch, net, x))
+
+
+def test_an_installation_brings_the_name():
+    points = entry_points(group="torch_dynamo_backends", name="striate")
+    if not points:
+        pytest.skip("Striate is not installed, only on the path")
+    assert {point.load() for point in points} == {backend}

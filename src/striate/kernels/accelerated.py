@@ -1,6 +1,7 @@
 """`accelerate`: give the modules of any network the fastest kernels that there are for them."""
 
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -8,15 +9,15 @@ from torch import Tensor, nn
 from striate.kernels.convolution import convolution
 from striate.kernels.library import reason
 
-__all__ = ["Accelerated", "FastConv1d", "FastConv2d", "FastConv3d", "accelerate", "report"]
+__all__ = ["Accelerated", "FastConv2d", "FastConv3d", "accelerate", "report"]
 
 
-class FastConv1d(nn.Conv1d):
-    """`torch.nn.Conv1d` with Striate's kernels where they are the faster ones.
+class FastConv2d(nn.Conv2d):
+    """`torch.nn.Conv2d` with Striate's kernels where they are the faster ones.
 
     It holds the same parameters under the same names, and answers the same up to rounding. Other
-    devices, other types than float32, other borders than zeros and autocast go to PyTorch's own
-    kernels.
+    devices, other types than float32, other borders than zeros, autocast, and so little work that
+    asking costs more go to PyTorch's own kernels.
     """
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -25,17 +26,8 @@ class FastConv1d(nn.Conv1d):
         return _convolved(self, x, weight, bias)
 
 
-class FastConv2d(nn.Conv2d):
-    """`torch.nn.Conv2d`, as FastConv1d is `torch.nn.Conv1d`."""
-
-    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if not _ours(self, x, weight):
-            return super()._conv_forward(x, weight, bias)
-        return _convolved(self, x, weight, bias)
-
-
 class FastConv3d(nn.Conv3d):
-    """`torch.nn.Conv3d`, as FastConv1d is `torch.nn.Conv1d`."""
+    """`torch.nn.Conv3d`, as FastConv2d is `torch.nn.Conv2d`."""
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if not _ours(self, x, weight):
@@ -43,9 +35,10 @@ class FastConv3d(nn.Conv3d):
         return _convolved(self, x, weight, bias)
 
 
-Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
+SMALL = 3e6  # multiply-and-adds in a call, which take as long as finding out who computes it
+
+Convolution = nn.Conv2d | nn.Conv3d
 FAST: dict[type[nn.Module], type[nn.Module]] = {
-    nn.Conv1d: FastConv1d,
     nn.Conv2d: FastConv2d,
     nn.Conv3d: FastConv3d,
 }
@@ -58,6 +51,8 @@ def _ours(layer: Convolution, x: Tensor, weight: Tensor) -> bool:
     typed = x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
     fits = x.dim() == weight.dim() and x.shape[1] == weight.shape[1] * layer.groups
     if not (typed and fits and x.numel()):
+        return False
+    if x.numel() * weight.numel() / (x.shape[1] * prod(layer.stride)) < SMALL:
         return False
     each = zip(x.shape[2:], layer.kernel_size, _padding(layer), layer.dilation, strict=True)
     return all(s + 2 * p > d * (k - 1) for s, k, p, d in each)

@@ -76,12 +76,15 @@ def _value(node: Any) -> Any:
     return node.meta.get("val") if isinstance(node, Node) else node
 
 
-def _ours(*nodes: Any) -> bool:
-    """Say whether all of them are float32 on the CPU, with a batch and one to three axes."""
-    values = [_value(node) for node in nodes if node is not None]
-    return all(
-        isinstance(x, Tensor) and x.dtype == torch.float32 and x.device.type == "cpu"
-        for x in values
+def _ours(x: Any, *others: Any) -> bool:
+    """Say whether all of them are float32 on the CPU, x with a batch and two or three axes.
+
+    PyTorch's other operators know no channels-last order of a single axis, and would be slower.
+    """
+    values = [_value(node) for node in (x, *others) if node is not None]
+    return values[0].dim() in (4, 5) and all(
+        isinstance(value, Tensor) and value.dtype == torch.float32 and value.device.type == "cpu"
+        for value in values
     )
 
 

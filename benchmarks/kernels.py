@@ -1,0 +1,183 @@
+"""Steps of training and inference: Striate's kernels beside PyTorch's best setting, net by net.
+
+    python benchmarks/kernels.py                                  # every net, one thread
+    python benchmarks/kernels.py --only resnet18 --threads 2 --inductor
+
+PyTorch runs as NCHW, channels last and, if asked, compiled by Inductor; Striate as
+`striate.accelerate` and as torch.compile(backend="striate"). All take turns in one process; a turn
+is a step, the first turn does not count. A ratio is of medians, PyTorch's best over Striate's best,
+and its spread that of the turns. Beside it: multiply-and-adds a second that a step of Striate does,
+as a share of what this CPU reaches out of its registers; Winograd's algorithm may exceed 1.
+"""
+
+import argparse
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from contest import machine
+from striate import accelerate
+from striate.analysis import profile
+from striate.kernels import level, peak, reason
+from striate.kernels.compiled import backend
+from striate.models import build
+from striate.spec import Spec
+
+LAST = torch.channels_last
+
+
+def ours(name: str, channels: int, side: int) -> Callable[[], nn.Module]:
+    """Return a builder of one of Striate's networks with ten classes."""
+    spec = Spec(channels=channels, size=(side, side), classes=tuple("0123456789"))
+    return lambda: build(name, spec)
+
+
+def vision(name: str) -> Callable[[], nn.Module]:
+    """Return a builder of one of torchvision's networks."""
+
+    def builder() -> nn.Module:
+        from torchvision import models
+
+        return getattr(models, name)()
+
+    return builder
+
+
+def residual(axes: int, width: int, stem: int) -> nn.Module:
+    """Build a small ResNet-18 of one or three axes, of the usual four stages."""
+    from striate.models.resnet import ResNet
+
+    spec = Spec(channels=1, size=(stem,) * axes, classes=tuple("0123456789"))
+    return ResNet(spec, (2, 2, 2, 2), tuple(width * k for k in (1, 2, 4, 8)), stem="imagenet")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A network, what it is given, and the ratios wanted of training and inference."""
+
+    builder: Callable[[], nn.Module]
+    shape: tuple[int, ...]
+    train: float
+    infer: float
+
+
+ROWS = {
+    "lenet5": Row(ours("lenet5", 1, 28), (64, 1, 28, 28), 4, 4),
+    "fastnet": Row(ours("fastnet", 3, 32), (128, 3, 32, 32), 2.2, 2.5),
+    "resnet18": Row(ours("resnet18", 3, 32), (64, 3, 32, 32), 2, 2.2),
+    "vgg16": Row(vision("vgg16"), (8, 3, 224, 224), 2, 2),
+    "resnet50": Row(vision("resnet50"), (8, 3, 224, 224), 1.35, 1.5),
+    "mobilenet_v2": Row(vision("mobilenet_v2"), (16, 3, 224, 224), 2, 2),
+    "resnet1d": Row(lambda: residual(1, 64, 16_000), (32, 1, 16_000), 2, 1.8),
+    "resnet3d": Row(lambda: residual(3, 64, 64), (4, 1, 8, 64, 64), 1.8, 1.8),
+}
+
+
+def settings(net: nn.Module, axes: int, inductor: bool) -> dict[str, nn.Module]:
+    """Return the same network in every setting."""
+    order = {2: LAST, 3: torch.channels_last_3d}.get(axes, torch.contiguous_format)
+
+    def moved() -> nn.Module:
+        return copy.deepcopy(net).to(memory_format=order)
+
+    found = {"NCHW": copy.deepcopy(net), "last": moved()}
+    if inductor:
+        found["inductor"] = torch.compile(moved())
+    found["accelerate"] = accelerate(moved())
+    found["compile"] = torch.compile(moved(), backend=backend)
+    return found
+
+
+def training(net: nn.Module, x: Tensor, y: Tensor) -> None:
+    """Take a step without the update, which is the same for all."""
+    F.cross_entropy(net.train()(x), y).backward()
+    for p in net.parameters():
+        p.grad = None
+
+
+@torch.no_grad()
+def inference(net: nn.Module, x: Tensor, y: Tensor) -> None:
+    """Answer."""
+    net.eval()(x)
+
+
+def turns(
+    nets: dict[str, nn.Module], step: Callable[[nn.Module, Tensor, Tensor], None],
+    inputs: dict[str, tuple[Tensor, Tensor]], count: int,
+) -> dict[str, list[float]]:  # fmt: skip
+    """Return seconds of each turn of each setting."""
+    times: dict[str, list[float]] = {name: [] for name in nets}
+    for turn in range(count + 1):
+        for name, net in nets.items():
+            begun = time.perf_counter()
+            step(net, *inputs[name])
+            if turn:
+                times[name].append(time.perf_counter() - begun)
+    return times
+
+
+def compare(name: str, row: Row, count: int, inductor: bool, quick: bool) -> list[str]:
+    """Return two lines of the table."""
+    torch.manual_seed(0)
+    torch._dynamo.reset()
+    net, shape = row.builder(), (2, *row.shape[1:]) if quick else row.shape
+    x, y = torch.randn(shape), torch.randint(0, 10, shape[:1])
+    axes = len(shape) - 2
+    order = {2: LAST, 3: torch.channels_last_3d}.get(axes, torch.contiguous_format)
+    nets = settings(net, axes, inductor)
+    inputs = {k: (x if k == "NCHW" else x.contiguous(memory_format=order), y) for k in nets}
+    work = profile(net, shape[1:]).macs * shape[0] / 1e9
+    roof = peak() * torch.get_num_threads()
+    lines = []
+    for what, step, wanted, passes in (
+        ("train", training, row.train, 3),
+        ("infer", inference, row.infer, 1),
+    ):
+        times = turns(nets, step, inputs, count)
+        middle = {k: median(v) for k, v in times.items()}
+        theirs = min((k for k in nets if k in ("NCHW", "last", "inductor")), key=middle.get)  # type: ignore[arg-type]
+        best = min(("accelerate", "compile"), key=middle.get)  # type: ignore[arg-type]
+        each = [a / b for a, b in zip(times[theirs], times[best], strict=True)]
+        ratio = middle[theirs] / middle[best]
+        shown = ", ".join(f"{k} {1e3 * v:.1f}" for k, v in middle.items())
+        share = passes * work / middle[best] / roof if roof else 0
+        verdict = "reached" if ratio >= wanted else "**missed**"
+        lines.append(
+            f"| {name}, {shape[0]} | {what} | {shown} | {best} {ratio:.2f} "
+            f"({min(each):.2f}-{max(each):.2f}) | {wanted} | {share:.2f} | {count} | {verdict} |"
+        )
+    return lines
+
+
+def main() -> None:
+    """Compare what was chosen."""
+    about = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=about)
+    parser.add_argument("--only", action="append", choices=ROWS, help="a net; may be repeated")
+    parser.add_argument("--turns", type=int, default=7, help="that count, of each setting [7]")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--inductor", action="store_true", help="also PyTorch compiled by Inductor")
+    parser.add_argument("--quick", action="store_true", help="a smoke run: batches of 2, one turn")
+    chosen = parser.parse_args()
+    torch.set_num_threads(chosen.threads)
+    print(machine())
+    print(
+        reason() or f"kernels: {level()}, peak {peak():.1f}e9 multiply-and-adds a second a thread"
+    )
+    print(f"threads: {chosen.threads}", end="\n\n")
+    print("| net, batch | step | ms | ratio (spread) | wanted | of the peak | n | verdict |")
+    print("|---|---|---|---|---|---|---|---|")
+    for name in chosen.only or (("lenet5", "resnet1d") if chosen.quick else ROWS):
+        count = 1 if chosen.quick else chosen.turns
+        for line in compare(name, ROWS[name], count, chosen.inductor, chosen.quick):
+            print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()
