@@ -101,7 +101,7 @@ def nothing_is_small(monkeypatch):
 
 
 def test_little_work_is_left_to_torch(monkeypatch):
-    monkeypatch.setattr(accelerated, "SMALL", 3e6)
+    monkeypatch.setattr(accelerated, "SMALL", 3e7)
     monkeypatch.setattr(accelerated, "convolution", None)  # whoever calls it fails
     net, x = accelerate(nn.Conv2d(16, 16, 3)), torch.randn(2, 16, 8, 8)
     assert net(x).shape == (2, 16, 6, 6)
@@ -109,13 +109,10 @@ def test_little_work_is_left_to_torch(monkeypatch):
         net(torch.randn(64, 16, 32, 32))
 
 
-@pytest.mark.parametrize("kind", [nn.Conv2d, nn.Conv3d])
-def test_two_and_three_axes(kind):
-    axes = int(kind.__name__[4])
-    plain = kind(3, 8, 3, padding=1, stride=2, groups=1)
-    fast, x = accelerate(copy.deepcopy(plain)), torch.randn(2, 3, *[7] * axes)
-    assert type(fast).__name__ == f"Fast{kind.__name__}"
-    torch.testing.assert_close(fast(x), plain(x), rtol=1e-4, atol=1e-5)
+@pytest.mark.parametrize("kind", [nn.Conv1d, nn.Conv3d])
+def test_one_and_three_axes_stay_as_they_are(kind):
+    net = accelerate(nn.Sequential(kind(3, 8, 3)))
+    assert type(net[0]) is kind
 
 
 def test_too_small_samples_get_the_message_of_torch():

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from striate.kernels.convolution import convolution
 from striate.kernels.library import reason
 
-__all__ = ["Accelerated", "FastConv2d", "FastConv3d", "accelerate", "report"]
+__all__ = ["Accelerated", "FastConv2d", "accelerate", "report"]
 
 
 class FastConv2d(nn.Conv2d):
@@ -26,25 +26,10 @@ class FastConv2d(nn.Conv2d):
         return _convolved(self, x, weight, bias)
 
 
-class FastConv3d(nn.Conv3d):
-    """`torch.nn.Conv3d`, as FastConv2d is `torch.nn.Conv2d`."""
-
-    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if not _ours(self, x, weight):
-            return super()._conv_forward(x, weight, bias)
-        return _convolved(self, x, weight, bias)
+SMALL = 3e7  # multiply-and-adds in a call, which take as long as finding out who computes it
 
 
-SMALL = 3e6  # multiply-and-adds in a call, which take as long as finding out who computes it
-
-Convolution = nn.Conv2d | nn.Conv3d
-FAST: dict[type[nn.Module], type[nn.Module]] = {
-    nn.Conv2d: FastConv2d,
-    nn.Conv3d: FastConv3d,
-}
-
-
-def _ours(layer: Convolution, x: Tensor, weight: Tensor) -> bool:
+def _ours(layer: nn.Conv2d, x: Tensor, weight: Tensor) -> bool:
     """Say whether a call is one that our kernels know; PyTorch has the message for wrong ones."""
     if not (x.device.type == weight.device.type == "cpu" and x.dtype == weight.dtype):
         return False
@@ -58,14 +43,14 @@ def _ours(layer: Convolution, x: Tensor, weight: Tensor) -> bool:
     return all(s + 2 * p > d * (k - 1) for s, k, p, d in each)
 
 
-def _convolved(layer: Convolution, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def _convolved(layer: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return convolution(
         x, weight, bias, stride=layer.stride, padding=_padding(layer), dilation=layer.dilation,
         groups=layer.groups,
     )  # fmt: skip
 
 
-def _padding(layer: Convolution) -> tuple[int, ...]:
+def _padding(layer: nn.Conv2d) -> tuple[int, ...]:
     """Return zeros before each axis; `same` has as many behind wherever `_unknown` let it pass."""
     if isinstance(layer.padding, str):
         return tuple(layer._reversed_padding_repeated_twice[::-2])
@@ -104,21 +89,20 @@ def report(model: nn.Module) -> Accelerated:
     swapped, left = [], {}
     why_none = reason()
     for name, module in model.named_modules():
-        if not isinstance(module, Convolution) or type(module) in FAST.values():
+        if not isinstance(module, nn.Conv2d) or isinstance(module, FastConv2d):
             continue
         if why := why_none or _unknown(module):
             left[name] = why
             continue
-        module.__class__ = FAST[type(module)]  # type: ignore[assignment]
+        module.__class__ = FastConv2d
         swapped.append(name)
     return Accelerated(model, tuple(swapped), left)
 
 
-def _unknown(module: Convolution) -> str:
+def _unknown(module: nn.Conv2d) -> str:
     """Return why we have no kernel for a convolution; empty where we have one."""
-    if type(module) not in FAST:
-        plain = next(kind.__name__ for kind in FAST if isinstance(module, kind))
-        return f"{type(module).__name__} may compute something else than {plain}"
+    if type(module) is not nn.Conv2d:
+        return f"{type(module).__name__} may compute something else than Conv2d"
     if module.padding_mode != "zeros":
         return f"its border is {module.padding_mode}"
     ends = module._reversed_padding_repeated_twice

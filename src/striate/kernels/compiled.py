@@ -77,12 +77,12 @@ def _value(node: Any) -> Any:
 
 
 def _ours(x: Any, *others: Any) -> bool:
-    """Say whether all of them are float32 on the CPU, x with a batch and two or three axes.
+    """Say whether all of them are float32 on the CPU, x a batch of two axes.
 
-    PyTorch's other operators know no channels-last order of a single axis, and would be slower.
+    With one or three axes PyTorch's other operators are slower where channels lie last.
     """
     values = [_value(node) for node in (x, *others) if node is not None]
-    return values[0].dim() in (4, 5) and all(
+    return values[0].dim() == 4 and all(
         isinstance(value, Tensor) and value.dtype == torch.float32 and value.device.type == "cpu"
         for value in values
     )
