@@ -46,7 +46,6 @@ FUNCTIONS: dict[str, tuple[type[ctypes.Structure], int]] = {
     "winograd_weight": (Conv, 3),
     "norm_forward": (Norm, 6),
     "norm_backward": (Norm, 9),
-    "norm_apply": (Norm, 6),
 }
 
 

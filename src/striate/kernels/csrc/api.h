@@ -70,11 +70,6 @@ STRIATE_API int striate_norm_backward(const StriateNorm* g, const float* x, cons
                                       const float* variance, float* dx, float* dweight,
                                       float* dbias);
 
-/* The same by statistics that are known. */
-STRIATE_API int striate_norm_apply(const StriateNorm* g, const float* x, const float* weight,
-                                   const float* bias, const float* mean, const float* variance,
-                                   float* y);
-
 /* 1e9 multiply-and-add per second that one thread of this CPU reaches out of its registers */
 STRIATE_API double striate_peak(double seconds);
 

@@ -40,7 +40,7 @@ double burn(long turns) {
 #define QUOTED(name) #name
 #define NAME(name) QUOTED(name)
 extern const Level table;
-const Level table{NAME(LEVEL),  direct_forward, direct_input,  direct_weight, forward,
-                  weight,       norm_forward,   norm_backward, norm_apply,    burn};
+const Level table{NAME(LEVEL), direct_forward, direct_input,  direct_weight, forward,
+                  weight,      norm_forward,   norm_backward, burn};
 
 }  // namespace LEVEL

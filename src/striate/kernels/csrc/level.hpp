@@ -14,7 +14,5 @@ struct Level {
                       float*);
   int (*norm_backward)(const StriateNorm&, const float*, const float*, const float*, const float*,
                        const float*, const float*, float*, float*, float*);
-  int (*norm_apply)(const StriateNorm&, const float*, const float*, const float*, const float*,
-                    const float*, float*);
   double (*burn)(long turns);  // multiply and add `turns` times in every accumulator; how many
 };

@@ -96,11 +96,6 @@ int striate_norm_backward(const StriateNorm* g, const float* x, const float* dy,
   return level().norm_backward(*g, x, dy, weight, bias, mean, variance, dx, dweight, dbias);
 }
 
-int striate_norm_apply(const StriateNorm* g, const float* x, const float* weight,
-                       const float* bias, const float* mean, const float* variance, float* y) {
-  return level().norm_apply(*g, x, weight, bias, mean, variance, y);
-}
-
 double striate_peak(double seconds) {
   using clock = std::chrono::steady_clock;
   double best = 0;

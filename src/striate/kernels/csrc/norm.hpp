@@ -222,15 +222,6 @@ inline int norm_forward(const StriateNorm& g, const float* x, const float* weigh
   return STRIATE_DONE;
 }
 
-inline int norm_apply(const StriateNorm& g, const float* x, const float* weight, const float* bias,
-                      const float* mean, const float* variance, float* y) {
-  Norm own{&g, x, nullptr, y, nullptr};
-  if (!begin(own)) return STRIATE_NO_MEMORY;
-  for (int64_t o = 0; o < g.c; ++o) settle(own, o, weight, bias, mean[o], variance[o]);
-  apply(own);
-  return STRIATE_DONE;
-}
-
 // dx = (dy - mean of dy - (x - mean) / variance * mean of dy (x - mean)) * weight / std
 inline int norm_backward(const StriateNorm& g, const float* x, const float* dy,
                          const float* weight, const float* bias, const float* mean,
