@@ -1,4 +1,4 @@
-"""Winograd's convolution against float64, over shapes that fit no vector, tile or thread."""
+"""Every algorithm against float64, over shapes that fit no vector, tile or thread."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from striate.kernels.convolution import convolution, last
-from striate.kernels.dispatch import DIRECT, WINOGRAD
+from striate.kernels.dispatch import DEPTHWISE, DIRECT, TORCH, WINOGRAD
 
 SHAPES = [  # n, c, o, h, w, padding
     (2, 3, 5, 7, 9, (1, 1)),
@@ -107,7 +107,7 @@ def test_any_picture(ours, level, tile, n, c, o, h, w, padding, bias, seed):
 
 
 @st.composite
-def geometries(draw):
+def geometries(draw, depthwise=False):
     """Draw any convolution of one to three axes that has a position."""
     axes = draw(st.integers(1, 3))
     each = lambda low, high: tuple(draw(st.integers(low, high)) for _ in range(axes))  # noqa: E731
@@ -116,6 +116,9 @@ def geometries(draw):
     least = zip(kernel, how["dilation"], how["padding"], strict=True)
     size = [max(1, d * (k - 1) + 1 - 2 * p) + draw(st.integers(0, 6)) for k, d, p in least]
     c, o = (groups * draw(st.integers(1, 24)) for _ in range(2))
+    if depthwise:  # lines so long that several neighbours are computed at once
+        c = o = groups = draw(st.integers(1, 70))
+        size[-1] += draw(st.integers(0, 150 if axes == 1 else 30))
     return (draw(st.integers(1, 4)), c, o, size, kernel, how), groups
 
 
@@ -124,6 +127,16 @@ def geometries(draw):
 @given(geometry=geometries(), bias=st.booleans(), seed=st.integers(0, 99))
 def test_any_geometry(ours, level, geometry, bias, seed):
     ours(DIRECT)
+    numbers, groups = geometry
+    found = both(*numbers, groups=groups, bias=bias, seed=seed)
+    compare(found, numbers[-1], groups=groups, limit=1e-5)
+
+
+@pytest.mark.slow
+@settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
+@given(geometry=geometries(depthwise=True), bias=st.booleans(), seed=st.integers(0, 99))
+def test_any_depthwise_geometry(ours, level, geometry, bias, seed):
+    ours(DEPTHWISE)
     numbers, groups = geometry
     found = both(*numbers, groups=groups, bias=bias, seed=seed)
     compare(found, numbers[-1], groups=groups, limit=1e-5)
@@ -146,6 +159,39 @@ def test_direct_answers_and_gradients_are_those_of_float64(level, ours, case):
     *numbers, stride, padding, dilation, groups = case
     how = {"stride": stride, "padding": padding, "dilation": dilation}
     compare(both(*numbers, how, groups=groups), how, groups=groups, limit=1e-5)
+
+
+CHANNELS = [  # n, channels, size, kernel, stride, padding, dilation
+    (2, 5, (300,), (4,), (1,), (2,), (3,)),
+    (2, 32, (9, 30), (3, 3), (1, 1), (1, 1), (1, 1)),
+    (2, 33, (12, 31), (3, 3), (2, 2), (1, 1), (1, 1)),
+    (1, 70, (7, 7), (7, 7), (1, 1), (3, 3), (1, 1)),
+    (1, 18, (5, 24), (2, 5), (3, 1), (0, 4), (1, 2)),
+    (1, 16, (4, 5, 20), (3, 1, 2), (1, 2, 3), (1, 0, 2), (1, 2, 1)),
+]
+
+
+@pytest.mark.parametrize("case", CHANNELS, ids=str)
+def test_depthwise_answers_and_gradients_are_those_of_float64(level, ours, case):
+    ours(DEPTHWISE)
+    n, c, size, kernel, stride, padding, dilation = case
+    how = {"stride": stride, "padding": padding, "dilation": dilation}
+    compare(both(n, c, c, size, kernel, how, groups=c), how, groups=c, limit=1e-5)
+
+
+@pytest.mark.parametrize("algorithm", [TORCH, DIRECT, DEPTHWISE, 2, 4])
+@pytest.mark.parametrize("bounds", [(0.0, float("inf")), (0.0, 6.0), (-1.5, 0.25)])
+@pytest.mark.parametrize("added", [True, False])
+def test_sums_and_bounds_behind_it(level, ours, algorithm, bounds, added):
+    ours(algorithm)
+    c, groups = (19, 19) if algorithm == DEPTHWISE else (19, 1)
+    x, weight, shift = torch.randn(2, 19, 9, 14), torch.randn(c, 19 // groups, 3, 3), torch.randn(c)
+    addend = 3 * torch.randn(2, c, 9, 14) if added else None
+    how = [1, 1], [1, 1], [1, 1], groups
+    y = torch.ops.striate.convolve_clipped(x, weight, shift, addend, *bounds, *how)
+    exact = F.conv2d(*(t.double() for t in (x, weight, shift)), padding=1, groups=groups)
+    wanted = exact + addend if added else exact
+    assert distance(y, wanted.clamp(*bounds), float(exact.abs().max())) < 5e-5
 
 
 def test_inputs_may_lie_in_any_order(ours):
@@ -192,7 +238,10 @@ def test_operators_are_what_torch_asks_of_them(ours):
     ours(4)
     x, weight, shift, _, _, _ = pictures(2, 3, 4, 6, 5, (1, 1))
     parts = [part.requires_grad_() for part in (x, weight, shift)]
-    torch.library.opcheck(torch.ops.striate.convolve.default, (*parts, [1, 1], [1, 1], [1, 1], 1))
+    how = [1, 1], [1, 1], [1, 1], 1
+    torch.library.opcheck(torch.ops.striate.convolve.default, (*parts, *how))
+    given_ = (*(part.detach() for part in parts), torch.randn(2, 4, 6, 5), 0.0, 6.0, *how)
+    torch.library.opcheck(torch.ops.striate.convolve_clipped.default, given_)
 
 
 def test_numbers_that_are_none_stay_where_they_were_made(ours):

@@ -26,7 +26,9 @@ class FastConv2d(nn.Conv2d):
         return _convolved(self, x, weight, bias)
 
 
-SMALL = 3e7  # multiply-and-adds in a call, which take as long as finding out who computes it
+# Multiply-and-adds in a call, which take as long as finding out who computes it. With a kernel for
+# each channel they take longer.
+SMALL, SMALL_DEPTHWISE = 3e7, 3e6
 
 
 def _ours(layer: nn.Conv2d, x: Tensor, weight: Tensor) -> bool:
@@ -37,7 +39,8 @@ def _ours(layer: nn.Conv2d, x: Tensor, weight: Tensor) -> bool:
     fits = x.dim() == weight.dim() and x.shape[1] == weight.shape[1] * layer.groups
     if not (typed and fits and x.numel()):
         return False
-    if x.numel() * weight.numel() / (x.shape[1] * prod(layer.stride)) < SMALL:
+    work = x.numel() * weight.numel() / (x.shape[1] * prod(layer.stride))
+    if work < (SMALL if weight.shape[1] > 1 else SMALL_DEPTHWISE):
         return False
     each = zip(x.shape[2:], layer.kernel_size, _padding(layer), layer.dilation, strict=True)
     return all(s + 2 * p > d * (k - 1) for s, k, p, d in each)

@@ -1,13 +1,16 @@
 """The backend `striate` of torch.compile: PyTorch's graph with Striate's operators in it.
 
 `torch.compile(model, backend="striate")` traces a network, forward and backward, and calls us with
-the graph. Convolutions become ours; batch normalisation and the rectifier behind it become one
-operator, and so do their gradients; in inference, normalisation moves into the kernels. What is
-left runs as it stands. Nothing is generated, so compiling takes as long as tracing.
+the graph. Convolutions become ours; batch normalisation with the sum and the rectifier behind it
+becomes one operator, and so do their gradients; in inference, normalisation moves into the kernels.
+A sum and a rectifier behind a convolution become part of it. What is left runs as it stands.
+Nothing is generated, so compiling takes as long as tracing.
 """
 
 import operator
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 import torch
@@ -59,6 +62,7 @@ def rewrite(module: GraphModule) -> GraphModule:
         (aten._native_batch_norm_legit_functional.default, _normalise),
         (aten._native_batch_norm_legit_no_training.default, _fold),
         (aten.convolution.default, _convolve),
+        (ours.convolve.default, _finish),
         (aten.convolution_backward.default, _convolve_backward),
     ):
         for node in graph.find_nodes(op="call_function", target=kind):
@@ -82,10 +86,11 @@ def _ours(x: Any, *others: Any) -> bool:
     With one or three axes PyTorch's other operators are slower where channels lie last.
     """
     values = [_value(node) for node in (x, *others) if node is not None]
-    return values[0].dim() == 4 and all(
+    typed = all(
         isinstance(value, Tensor) and value.dtype == torch.float32 and value.device.type == "cpu"
         for value in values
     )
+    return typed and values[0].dim() == 4
 
 
 def _parts(node: Node) -> dict[int, Node]:
@@ -105,11 +110,101 @@ def _call(like: Node, target: Any, *args: Any) -> Node:
     return node
 
 
-def _detached(node: Any) -> Any:
-    """Return what a node was before it was detached, perhaps several times."""
-    while isinstance(node, Node) and node.target is aten.detach.default:
+COPIES = (aten.detach.default, aten.clone.default)
+
+
+def _original(node: Any) -> Any:
+    """Return what a node was before it was copied or detached, perhaps several times."""
+    while isinstance(node, Node) and node.target in COPIES:
         node = node.args[0]
     return node
+
+
+def _readers(node: Node) -> list[Node]:
+    """Return who reads a node or a copy of it."""
+    found = []
+    for user in node.users:
+        found += _readers(user) if user.target in COPIES else [user]
+    return found
+
+
+# What stands behind it
+
+
+@dataclass(frozen=True)
+class Behind:
+    """What nothing but reads an answer: a sum, an activation with bounds, both or none.
+
+    Args:
+        answer: what they stand behind.
+        sum: the node that adds something.
+        addend: what it adds.
+        activation: the node that keeps answers between bounds.
+        bounds: these.
+    """
+
+    answer: Node
+    sum: Node | None = None
+    addend: Node | None = None
+    activation: Node | None = None
+    bounds: tuple[float, float] = (-inf, inf)
+
+    @property
+    def before(self) -> Node:
+        """What the activation reads."""
+        return self.sum or self.answer
+
+    @property
+    def end(self) -> Node:
+        """The last one, whose answer is wanted."""
+        return self.activation or self.before
+
+    def replace(self, y: Node) -> None:
+        """Let y stand for all of them."""
+        for node in {self.answer, self.before, self.end}:
+            node.replace_all_uses_with(y)
+
+
+def _behind(answer: Node) -> Behind:
+    sum_ = _only_reader(answer)
+    addend = _addend(sum_, answer)
+    if addend is None:
+        sum_ = None
+    activation = _only_reader(sum_ or answer)
+    bounds = _bounds(activation)
+    if bounds is None:
+        return Behind(answer, sum_, addend)
+    return Behind(answer, sum_, addend, activation, bounds)
+
+
+def _only_reader(node: Node) -> Node | None:
+    """Return who reads a node if only one does; the gradient of ReLU6 does not count.
+
+    It asks whether what it reads lies between the bounds, which what is clipped can tell as well.
+    """
+    found = [user for user in _readers(node) if user.target is not aten.hardtanh_backward.default]
+    return found[0] if len(found) == 1 and found[0] in node.users else None
+
+
+def _addend(sum_: Node | None, answer: Node) -> Any:
+    """Return what a sum adds to an answer of the same shape; None where it is something else."""
+    if sum_ is None or sum_.target is not aten.add.Tensor or sum_.kwargs:
+        return None
+    first, second = sum_.args
+    addend = second if first is answer else first
+    if not isinstance(addend, Node) or addend is answer or not _ours(addend):
+        return None
+    return addend if _value(addend).shape == _value(answer).shape else None
+
+
+def _bounds(node: Node | None) -> tuple[float, float] | None:
+    """Return between which bounds an activation keeps its answers; None where it is another one."""
+    if node is None or node.target not in (aten.relu.default, aten.hardtanh.default):
+        return None
+    if node.target is aten.relu.default:
+        return 0.0, inf
+    given: list[Any] = [*node.args[1:], *(-1.0, 1.0)[len(node.args) - 1 :]]
+    return float(given[0]), float(given[1])
 
 
 # What becomes of it
@@ -142,68 +237,84 @@ def _convolve_backward(node: Node) -> None:
         found[2].replace_all_uses_with(_call(node, aten.sum.dim_IntList, dy, axes))
 
 
+def _finish(node: Node) -> None:
+    """Move a sum and an activation into the convolution before them."""
+    behind = _behind(node)
+    if behind.end is node:
+        return
+    x, weight, bias, *how = node.args
+    args = (x, weight, bias, behind.addend, *behind.bounds, *how)
+    with node.graph.inserting_before(behind.sum or node):
+        y = _call(node, ours.convolve_clipped.default, *args)
+    behind.replace(y)
+
+
 def _normalise(node: Node) -> None:
-    """One operator for normalisation and rectifier, and one for their gradients."""
+    """One operator for normalisation and what stands behind it, and one for their gradients."""
     x, weight, bias, running_mean, running_var, training, momentum, epsilon = node.args
     found = _parts(node)
     answer = found.get(0)
     if not training or answer is None or not _ours(x, weight, bias):
         return
-    if [user.target for user in answer.users] != [aten.relu.default]:
-        return
-    relu = next(iter(answer.users))
-    backward = _backward_of(relu, node)
-    if backward is None:
-        return
-    fused = _call(node, ours.normalise.default, x, weight, bias, epsilon, True)
-    y, mean, variance = (_call(node, operator.getitem, fused, k) for k in range(3))
-    relu.replace_all_uses_with(y)
-    found[0].replace_all_uses_with(y)
-    rows = _value(x).numel() // _value(x).shape[1]
-    unbiased = _call(node, aten.mul.Tensor, variance, rows / max(rows - 1, 1))
-    inverse = _call(node, aten.rsqrt.default, _call(node, aten.add.Tensor, variance, epsilon))
-    new = {
-        1: mean,
-        2: inverse,
-        3: _call(node, aten.lerp.Scalar, running_mean, mean, momentum),
-        4: _call(node, aten.lerp.Scalar, running_var, unbiased, momentum),
-    }
+    behind = _behind(answer)
+    statistics = [user for k, part in found.items() if k for user in part.users]
+    if behind.sum is not None and any(user < behind.sum for user in statistics):
+        behind = Behind(answer)
+    gradients = [user for user in _readers(found[1]) if _is_gradient(user, x)] if 1 in found else []
+    masked = {gradient: _mask(gradient, behind) for gradient in gradients}
+    how = (epsilon, *behind.bounds)
+    with node.graph.inserting_before(behind.sum or node):
+        fused = _call(node, ours.normalise.default, x, weight, bias, behind.addend, *how)
+        y, mean, variance = (_call(node, operator.getitem, fused, k) for k in range(3))
+        rows = _value(x).numel() // _value(x).shape[1]
+        unbiased = _call(node, aten.mul.Tensor, variance, rows / max(rows - 1, 1))
+        inverse = _call(node, aten.rsqrt.default, _call(node, aten.add.Tensor, variance, epsilon))
+        new = {
+            1: mean,
+            2: inverse,
+            3: _call(node, aten.lerp.Scalar, running_mean, mean, momentum),
+            4: _call(node, aten.lerp.Scalar, running_var, unbiased, momentum),
+        }
+    behind.replace(y)
     for k, part in found.items():
         if k:
             part.replace_all_uses_with(new[k])
-    for threshold, gradient in backward:
-        with node.graph.inserting_before(gradient):
-            args = (x, threshold.args[0], weight, bias, mean, variance, epsilon, True)
-            own = _call(gradient, ours.normalise_backward.default, *args)
-            for k, part in _parts(gradient).items():
-                part.replace_all_uses_with(_call(gradient, operator.getitem, own, k))
+    for gradient, mask in masked.items():
+        if mask is not None or behind.activation is None:
+            kept = y if mask is not None and behind.sum is not None else None
+            _normalise_backward(gradient, mask, kept, (weight, bias, mean, variance, *how))
 
 
-def _backward_of(relu: Node, forward: Node) -> list[tuple[Node, Node]] | None:
-    """Return (gradient of the rectifier, of the normalisation); None if others need the first."""
-    pairs = []
-    x = forward.args[0]
-    for user in _through_detach(relu):
-        if user.target is not aten.threshold_backward.default:
-            continue
-        if _detached(user.args[1]) is not relu or user.args[2] != 0 or len(user.users) != 1:
-            return None
-        gradient = next(iter(user.users))
-        if (
-            gradient.target is not aten.native_batch_norm_backward.default
-            or gradient.args[1] is not x
-        ):
-            return None
-        pairs.append((user, gradient))
-    return pairs
+def _is_gradient(node: Node, x: Any) -> bool:
+    return node.target is aten.native_batch_norm_backward.default and node.args[1] is x
 
 
-def _through_detach(node: Node) -> list[Node]:
-    """Return who uses a node, also behind a detach."""
-    found = []
-    for user in node.users:
-        found += _through_detach(user) if user.target is aten.detach.default else [user]
-    return found
+def _mask(gradient: Node, behind: Behind) -> Node | None:
+    """Return the gradient of the activation that the one of normalisation reads; None for none."""
+    mask = gradient.args[0]
+    if not isinstance(mask, Node) or behind.activation is None:
+        return None
+    if mask.target is aten.threshold_backward.default:
+        known = mask.args[2] == 0 and behind.bounds == (0, inf)
+        return mask if known and _original(mask.args[1]) is behind.activation else None
+    if mask.target is aten.hardtanh_backward.default:
+        known = mask.args[2:] == behind.bounds
+        return mask if known and _original(mask.args[1]) is behind.before else None
+    return None
+
+
+def _normalise_backward(
+    gradient: Node, mask: Node | None, y: Node | None, known: tuple[Any, ...]
+) -> None:
+    """Put ours in the place of the gradient of normalisation, and of the activation's before it."""
+    x, dy = gradient.args[1], gradient.args[0] if mask is None else mask.args[0]
+    with gradient.graph.inserting_before(gradient if mask is None else mask):
+        own = _call(gradient, ours.normalise_backward.default, x, dy, y, *known)
+        parts = [_call(gradient, operator.getitem, own, k) for k in range(4)]
+    for k, part in _parts(gradient).items():
+        part.replace_all_uses_with(parts[k])
+    if mask is not None and y is not None:
+        mask.replace_all_uses_with(parts[3])
 
 
 def _fold(node: Node) -> None:

@@ -1,20 +1,23 @@
 """Convolution: three operators, each the gradient of the other two.
 
 `torch.ops.striate.convolve`, `.convolve_input` and `.convolve_weight` are known to autograd (to any
-order) and to torch.compile. Each call asks `dispatch` which algorithm is the fastest here.
+order) and to torch.compile. `.convolve_clipped` adds and clips besides, and is for graphs that have
+their gradients already. Each call asks `dispatch` which algorithm is the fastest here.
 """
 
 from collections.abc import Sequence
+from math import inf
 
 import torch
 from torch import Tensor
 
-from striate.kernels.dispatch import DIRECT, TORCH, Call, fastest
+from striate.kernels.dispatch import DEPTHWISE, DIRECT, TORCH, Call, fastest
 from striate.kernels.library import Conv, run
 
 __all__ = ["convolution"]
 
 Numbers = list[int]  # one an axis
+NAMES = {DIRECT: "direct", DEPTHWISE: "depthwise"}  # in the library; the others are Winograd's
 
 
 def convolution(
@@ -77,6 +80,7 @@ def geometry(
     own.weight_o, own.weight_c = strides[:2]
     own.weight_k[:] = three(strides[2:], 0)
     own.threads = torch.get_num_threads()
+    own.low, own.high = -inf, inf
     return own
 
 
@@ -123,25 +127,48 @@ def convolve(
     stride: Numbers, padding: Numbers, dilation: Numbers, groups: int,
 ) -> Tensor:  # fmt: skip
     """Correlate."""
+    return _convolved(x, weight, bias, None, -inf, inf, stride, padding, dilation, groups)
+
+
+@torch.library.custom_op("striate::convolve_clipped", mutates_args=(), device_types="cpu")
+def convolve_clipped(
+    x: Tensor, weight: Tensor, bias: Tensor | None, addend: Tensor | None, low: float, high: float,
+    stride: Numbers, padding: Numbers, dilation: Numbers, groups: int,
+) -> Tensor:  # fmt: skip
+    """Correlate, add what has the shape of the answer, and clip: clip(x * w + bias + addend)."""
+    return _convolved(x, weight, bias, addend, low, high, stride, padding, dilation, groups)
+
+
+def _convolved(
+    x: Tensor, weight: Tensor, bias: Tensor | None, addend: Tensor | None, low: float, high: float,
+    stride: Numbers, padding: Numbers, dilation: Numbers, groups: int,
+) -> Tensor:  # fmt: skip
     axes = x.dim() - 2
     own = geometry(x.shape[0], x.shape[2:], weight, stride, padding, dilation, groups)
+    own.low, own.high = low, high
     x = last(x)
     bias = None if bias is None else bias.contiguous()
-    shift = None if bias is None else bias.data_ptr()
+    addend = None if addend is None else last(addend)
+    shift, added = (None if t is None else t.data_ptr() for t in (bias, addend))
 
     def attempt(algorithm: int) -> Tensor:
         if algorithm == TORCH:
-            return last(
-                torch.convolution(
-                    x, weight, bias, stride, padding, dilation, False, [0] * axes, groups
-                )
+            y = torch.convolution(
+                x, weight, bias, stride, padding, dilation, False, [0] * axes, groups
             )
+            return last(_finished(y, addend, low, high))
         y, own.tile = empty(own.n, own.o, own.out[3 - axes :]), algorithm
-        name = "direct_forward" if algorithm == DIRECT else "winograd_forward"
-        run(name, own, x.data_ptr(), weight.data_ptr(), shift, y.data_ptr())
+        name = NAMES.get(algorithm, "winograd") + "_forward"
+        run(name, own, x.data_ptr(), weight.data_ptr(), shift, added, y.data_ptr())
         return y
 
     return fastest(called("forward", own), attempt)
+
+
+def _finished(y: Tensor, addend: Tensor | None, low: float, high: float) -> Tensor:
+    """Do in place what our kernels do before they store an answer."""
+    y = y if addend is None else y.add_(addend)
+    return y if (low, high) == (-inf, inf) else y.clamp_(low, high)
 
 
 @torch.library.custom_op("striate::convolve_input", mutates_args=(), device_types="cpu")
@@ -157,12 +184,13 @@ def convolve_input(
         dx = empty(own.n, own.c, size)
         if algorithm == TORCH:
             return last(_backward(dy, dx, weight, 0, stride, padding, dilation, groups))
-        if algorithm == DIRECT:
-            run("direct_input", own, dy.data_ptr(), weight.data_ptr(), dx.data_ptr())
+        if name := NAMES.get(algorithm):
+            run(name + "_input", own, dy.data_ptr(), weight.data_ptr(), dx.data_ptr())
         else:
             back = turned(own)
             back.tile = algorithm
-            run("winograd_forward", back, dy.data_ptr(), weight.data_ptr(), None, dx.data_ptr())
+            pointers = dy.data_ptr(), weight.data_ptr(), None, None, dx.data_ptr()
+            run("winograd_forward", back, *pointers)
         return dx
 
     return fastest(called("input", own), attempt)
@@ -182,7 +210,7 @@ def convolve_weight(
         if algorithm == TORCH:
             return _backward(dy, x, dw, 1, stride, padding, dilation, groups).contiguous()
         own.tile = algorithm
-        name = "direct_weight" if algorithm == DIRECT else "winograd_weight"
+        name = NAMES.get(algorithm, "winograd") + "_weight"
         run(name, own, x.data_ptr(), dy.data_ptr(), dw.data_ptr())
         return dw
 
@@ -205,6 +233,12 @@ def _backward(
 
 @convolve.register_fake
 def _(x, weight, bias, stride, padding, dilation, groups):  # type: ignore[no-untyped-def]
+    out = shape_after(x.shape[2:], weight.shape[2:], stride, padding, dilation)
+    return x.new_empty(x.shape[0], *out, weight.shape[0]).movedim(-1, 1)
+
+
+@convolve_clipped.register_fake
+def _(x, weight, bias, addend, low, high, stride, padding, dilation, groups):  # type: ignore[no-untyped-def]
     out = shape_after(x.shape[2:], weight.shape[2:], stride, padding, dilation)
     return x.new_empty(x.shape[0], *out, weight.shape[0]).movedim(-1, 1)
 

@@ -22,10 +22,11 @@ from torch import Tensor
 from striate import __version__
 from striate.kernels.library import level, reason, setting
 
-__all__ = ["DIRECT", "TORCH", "WINOGRAD", "Call", "estimate", "fastest", "remembered"]
+__all__ = ["DEPTHWISE", "DIRECT", "TORCH", "WINOGRAD", "Call", "estimate", "fastest", "remembered"]
 
-# An algorithm's number: PyTorch's own, our direct one, Winograd's with tiles of 2 or 4.
-TORCH, DIRECT, WINOGRAD = 0, 1, (2, 4)
+# An algorithm's number: PyTorch's own, our direct one, Winograd's with tiles of 2 or 4, and that of
+# a kernel for each channel.
+TORCH, DIRECT, WINOGRAD, DEPTHWISE = 0, 1, (2, 4), 3
 TRIES = 3
 CLEAR = 1.5  # a difference in the estimate that is believed
 
@@ -78,6 +79,11 @@ class Call:
         plain = self.stride == self.dilation == (1, 1, 1) and self.groups == 1
         return plain and self.kernel == (1, 3, 3) and max(self.pad) <= 2 and self.pad[0] == 0
 
+    @property
+    def depthwise(self) -> bool:
+        """Whether each channel has a kernel of its own, and gives one channel."""
+        return self.groups == self.c == self.o and self.groups > 1
+
 
 def _joined(value: object) -> str:
     return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
@@ -87,6 +93,8 @@ def estimate(call: Call) -> dict[int, float]:
     """Return what each algorithm costs, in multiply-and-adds at the CPU's peak."""
     few = min(call.c, call.o) / call.groups
     work = call.n * prod(call.out) * prod(call.kernel) * call.c * call.o / call.groups
+    if call.depthwise:  # how fast PyTorch's is differs from one release and direction to the next
+        return dict.fromkeys((TORCH, DEPTHWISE), work)
     cost = dict.fromkeys((TORCH, DIRECT), work / STRAIGHT * (1 + FEW / few))
     size = call.size if call.direction == "input" else call.out
     for tile in WINOGRAD if call.winograd else ():
@@ -141,7 +149,7 @@ def remembered() -> dict[str, int]:
         return {}
     if not isinstance(found, dict):
         return {}
-    return {key: one for key, one in found.items() if one in (TORCH, DIRECT, *WINOGRAD)}
+    return {key: one for key, one in found.items() if one in (TORCH, DIRECT, DEPTHWISE, *WINOGRAD)}
 
 
 def _keep(known: Mapping[str, int]) -> None:

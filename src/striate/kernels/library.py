@@ -25,6 +25,7 @@ class Conv(ctypes.Structure):
         *((name, ctypes.c_int64) for name in ("groups", "weight_o", "weight_c")),
         ("weight_k", THREE),
         *((name, ctypes.c_int64) for name in ("turned", "tile", "threads")),
+        *((name, ctypes.c_double) for name in ("low", "high")),
     ]
 
 
@@ -32,20 +33,23 @@ class Norm(ctypes.Structure):
     """A batch normalisation as the library sees it."""
 
     _fields_ = [
-        *((name, ctypes.c_int64) for name in ("rows", "c", "threads", "rectified")),
-        ("epsilon", ctypes.c_double),
+        *((name, ctypes.c_int64) for name in ("rows", "c", "threads")),
+        *((name, ctypes.c_double) for name in ("epsilon", "low", "high")),
     ]
 
 
 # Name -> what it is told of the geometry, and how many tensors it takes.
 FUNCTIONS: dict[str, tuple[type[ctypes.Structure], int]] = {
-    "direct_forward": (Conv, 4),
+    "direct_forward": (Conv, 5),
     "direct_input": (Conv, 3),
     "direct_weight": (Conv, 3),
-    "winograd_forward": (Conv, 4),
+    "depthwise_forward": (Conv, 5),
+    "depthwise_input": (Conv, 3),
+    "depthwise_weight": (Conv, 3),
+    "winograd_forward": (Conv, 5),
     "winograd_weight": (Conv, 3),
-    "norm_forward": (Norm, 6),
-    "norm_backward": (Norm, 9),
+    "norm_forward": (Norm, 7),
+    "norm_backward": (Norm, 11),
 }
 
 

@@ -1,8 +1,10 @@
-"""Batch normalisation, with the rectifier behind it: an operator and its gradient.
+"""Batch normalisation with what stands behind it, a sum and a rectifier: an operator, its gradient.
 
-What they cost is memory read and written. Together they read and write it eight times in place of
-thirteen.
+What they cost is memory read and written. Normalisation and a rectifier together read and write it
+eight times in place of thirteen.
 """
+
+from math import inf
 
 import torch
 from torch import Tensor
@@ -14,23 +16,27 @@ __all__ = ["batch_norm"]
 
 
 def batch_norm(
-    x: Tensor, weight: Tensor | None, bias: Tensor | None, epsilon: float, rectified: bool = False
-) -> tuple[Tensor, Tensor, Tensor]:
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, addend: Tensor | None = None, *,
+    epsilon: float, low: float = -inf, high: float = inf,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Normalise every channel over the batch and all positions; the answer lies channels last.
 
-    Shape: (N, C, *S), (C), (C) -> (N, C, *S), mean (C), biased variance (C)
-    Math:  y = (x - mean) / sqrt(variance + epsilon) weight + bias; max(0, y) if rectified
+    Shape: (N, C, *S), (C), (C), (N, C, *S) -> (N, C, *S), mean (C), biased variance (C)
+    Math:  y = clip((x - mean) / sqrt(variance + epsilon) weight + bias + addend, low, high)
 
     Args:
         x: float32, on the CPU.
+        addend: what a residual block adds.
         epsilon: above 0.
+        low: least answer; a rectifier has 0.
+        high: largest answer; ReLU6 has 6.
     """
-    return torch.ops.striate.normalise(x, weight, bias, epsilon, rectified)
+    return torch.ops.striate.normalise(x, weight, bias, addend, epsilon, low, high)
 
 
-def _geometry(x: Tensor, epsilon: float, rectified: bool) -> Norm:
+def _geometry(x: Tensor, epsilon: float, low: float, high: float) -> Norm:
     c, threads = x.shape[1], torch.get_num_threads()
-    return Norm(rows=x.numel() // c, c=c, threads=threads, rectified=rectified, epsilon=epsilon)
+    return Norm(rows=x.numel() // c, c=c, threads=threads, epsilon=epsilon, low=low, high=high)
 
 
 def _call(name: str, geometry: Norm, *tensors: Tensor | None) -> None:
@@ -43,65 +49,76 @@ def _whole(x: Tensor | None) -> Tensor | None:
 
 @torch.library.custom_op("striate::normalise", mutates_args=(), device_types="cpu")
 def normalise(
-    x: Tensor, weight: Tensor | None, bias: Tensor | None, epsilon: float, rectified: bool
-) -> tuple[Tensor, Tensor, Tensor]:
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, addend: Tensor | None,
+    epsilon: float, low: float, high: float,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Normalise by the statistics of x."""
     x, weight, bias = last(x), _whole(weight), _whole(bias)
+    addend = None if addend is None else last(addend)
     y, mean, variance = torch.empty_like(x), x.new_empty(x.shape[1]), x.new_empty(x.shape[1])
-    geometry = _geometry(x, epsilon, rectified)
-    _call("norm_forward", geometry, x, weight, bias, y, mean, variance)
+    geometry = _geometry(x, epsilon, low, high)
+    _call("norm_forward", geometry, x, weight, bias, addend, y, mean, variance)
     return y, mean, variance
 
 
 @torch.library.custom_op("striate::normalise_backward", mutates_args=(), device_types="cpu")
 def normalise_backward(
-    x: Tensor, dy: Tensor, weight: Tensor | None, bias: Tensor | None, mean: Tensor,
-    variance: Tensor, epsilon: float, rectified: bool,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """Return the gradients of sum(dy y) to x, weight and bias."""
+    x: Tensor, dy: Tensor, y: Tensor | None, weight: Tensor | None, bias: Tensor | None,
+    mean: Tensor, variance: Tensor, epsilon: float, low: float, high: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """Return the gradients of sum(dy y) to x, weight, bias and, where y is given, the addend.
+
+    y is wanted where there was an addend and the answers have bounds; else the last one is empty.
+    """
     x, dy, weight, bias = last(x), last(dy), _whole(weight), _whole(bias)
+    y = None if y is None else last(y)
     dx, dweight, dbias = torch.empty_like(x), torch.empty_like(mean), torch.empty_like(mean)
-    geometry, known = _geometry(x, epsilon, rectified), (weight, bias, mean, variance)
-    _call("norm_backward", geometry, x, dy, *known, dx, dweight, dbias)
-    return dx, dweight, dbias
+    dsum = mean.new_empty(0) if y is None else torch.empty_like(x)
+    geometry, known = _geometry(x, epsilon, low, high), (weight, bias, mean, variance)
+    _call("norm_backward", geometry, x, dy, y, *known, dx, dweight, dbias, dsum)
+    return dx, dweight, dbias, dsum
+
+
+def _like(x: Tensor) -> Tensor:
+    """Return what torch.compile knows of an answer: its shape, channels last."""
+    return torch.empty_like(x.movedim(1, -1), memory_format=torch.contiguous_format).movedim(-1, 1)
 
 
 @normalise.register_fake
-def _(x, weight, bias, epsilon, rectified):  # type: ignore[no-untyped-def]
-    y = torch.empty_like(x.movedim(1, -1), memory_format=torch.contiguous_format).movedim(-1, 1)
-    return y, x.new_empty(x.shape[1]), x.new_empty(x.shape[1])
+def _(x, weight, bias, addend, epsilon, low, high):  # type: ignore[no-untyped-def]
+    return _like(x), x.new_empty(x.shape[1]), x.new_empty(x.shape[1])
 
 
 @normalise_backward.register_fake
-def _(x, dy, weight, bias, mean, variance, epsilon, rectified):  # type: ignore[no-untyped-def]
-    dx = torch.empty_like(x.movedim(1, -1), memory_format=torch.contiguous_format).movedim(-1, 1)
-    return dx, torch.empty_like(mean), torch.empty_like(mean)
+def _(x, dy, y, weight, bias, mean, variance, epsilon, low, high):  # type: ignore[no-untyped-def]
+    dsum = mean.new_empty(0) if y is None else _like(x)
+    return _like(x), torch.empty_like(mean), torch.empty_like(mean), dsum
 
 
 def _keep(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
-    x, weight, bias, *ctx.how = inputs
-    mean, variance = output[1:]
+    x, weight, bias, addend, *ctx.how = inputs
+    y, mean, variance = output
     ctx.mark_non_differentiable(mean, variance)
-    ctx.save_for_backward(x, weight, bias, mean, variance)
+    bounded = ctx.how[1:] != [-inf, inf]
+    ctx.save_for_backward(x, weight, bias, mean, variance, y if bounded else None)
+    ctx.added = addend is not None
 
 
 def _backward(ctx, dy, dmean, dvariance):  # type: ignore[no-untyped-def]
-    x, weight, bias, mean, variance = ctx.saved_tensors
-    epsilon, rectified = ctx.how
-    wanted = list(ctx.needs_input_grad[:3])
+    x, weight, bias, mean, variance, y = ctx.saved_tensors
+    wanted, how = list(ctx.needs_input_grad[:4]), ctx.how
     if torch.is_grad_enabled():  # a gradient of this gradient is asked for: PyTorch has it
-        inverse, each = (variance + epsilon).rsqrt(), (1, -1, *[1] * (x.dim() - 2))
-        if rectified:
-            scale = inverse if weight is None else inverse * weight
-            y = (x - mean.view(each)) * scale.view(each)
-            dy = dy * ((y if bias is None else y + bias.view(each)) > 0)
+        dsum = dy if y is None else dy * ((y > how[1]) & (y < how[2]))
+        inverse = (variance + how[0]).rsqrt()
         grads = torch.ops.aten.native_batch_norm_backward(
-            dy, x, weight, None, None, mean, inverse, True, epsilon, wanted
+            dsum, x, weight, None, None, mean, inverse, True, how[0], wanted[:3]
         )
     else:
-        grads = normalise_backward(x, dy, weight, bias, mean, variance, epsilon, rectified)
-    found = (g if want else None for g, want in zip(grads, wanted, strict=True))
-    return *found, None, None
+        masked = y if ctx.added else None
+        *grads, dsum = normalise_backward(x, dy, masked, weight, bias, mean, variance, *how)
+        dsum = dy if masked is None else dsum
+    found = (g if want else None for g, want in zip((*grads, dsum), wanted, strict=True))
+    return *found, None, None, None
 
 
 normalise.register_autograd(_backward, setup_context=_keep)

@@ -30,6 +30,7 @@ typedef struct StriateConv {
   int64_t turned; /* winograd: kernels turned by half a turn, inputs and outputs exchanged */
   int64_t tile;   /* winograd: M, 2 or 4 */
   int64_t threads; /* at least 1 */
+  double low, high; /* answers of forward calls are clipped to these; infinite ones do nothing */
 } StriateConv;
 
 /* avx512, avx2 or baseline: the instruction set in use, the best that this CPU has */
@@ -38,10 +39,10 @@ STRIATE_API const char* striate_level(void);
 /* use another one, from the next call on; STRIATE_NOT_KNOWN where this CPU lacks it */
 STRIATE_API int striate_choose(const char* level);
 
-/* Any convolution: y = x * weight + bias, where bias may be null; dx and dw, the gradients of
- * sum(y dy). */
+/* Any convolution: y = clip(x * weight + bias + addend, low, high), where bias and addend, of y's
+ * shape, may be null; dx and dw, the gradients of sum(y dy) where nothing is clipped. */
 STRIATE_API int striate_direct_forward(const StriateConv* g, const float* x, const float* weight,
-                                       const float* bias, float* y);
+                                       const float* bias, const float* addend, float* y);
 STRIATE_API int striate_direct_input(const StriateConv* g, const float* dy, const float* weight,
                                      float* dx);
 STRIATE_API int striate_direct_weight(const StriateConv* g, const float* x, const float* dy,
@@ -50,25 +51,37 @@ STRIATE_API int striate_direct_weight(const StriateConv* g, const float* x, cons
 /* 3 x 3 kernels on the last two axes, stride 1, one group. The gradient to x is a forward call with
  * `turned`, and dy in the place of x. */
 STRIATE_API int striate_winograd_forward(const StriateConv* g, const float* x, const float* weight,
-                                         const float* bias, float* y);
+                                         const float* bias, const float* addend, float* y);
 STRIATE_API int striate_winograd_weight(const StriateConv* g, const float* x, const float* dy,
                                         float* dw);
+
+/* As many groups as channels in and out: each channel has its own kernel. */
+STRIATE_API int striate_depthwise_forward(const StriateConv* g, const float* x, const float* weight,
+                                          const float* bias, const float* addend, float* y);
+STRIATE_API int striate_depthwise_input(const StriateConv* g, const float* dy, const float* weight,
+                                        float* dx);
+STRIATE_API int striate_depthwise_weight(const StriateConv* g, const float* x, const float* dy,
+                                         float* dw);
 
 /* Batch normalisation of `rows` pixels of c channels each. */
 typedef struct StriateNorm {
   int64_t rows, c, threads;
-  int64_t rectified; /* negative answers become 0, and let no gradient through */
-  double epsilon;    /* added to the variance */
+  double epsilon;   /* added to the variance */
+  double low, high; /* answers are clipped to these, and let no gradient through where they are */
 } StriateNorm;
 
-/* y = (x - mean) / std * weight + bias by the statistics of x, which are given back: variance is
- * the biased one. weight and bias may be null. */
+/* y = clip((x - mean) / std * weight + bias + addend, low, high) by the statistics of x, which are
+ * given back: variance is the biased one. weight, bias and addend may be null. */
 STRIATE_API int striate_norm_forward(const StriateNorm* g, const float* x, const float* weight,
-                                     const float* bias, float* y, float* mean, float* variance);
+                                     const float* bias, const float* addend, float* y, float* mean,
+                                     float* variance);
+
+/* `y`, the answers, and `dsum`, the gradient to the addend, are null where there was no addend, or
+ * no bounds: then the latter is dy. */
 STRIATE_API int striate_norm_backward(const StriateNorm* g, const float* x, const float* dy,
-                                      const float* weight, const float* bias, const float* mean,
-                                      const float* variance, float* dx, float* dweight,
-                                      float* dbias);
+                                      const float* y, const float* weight, const float* bias,
+                                      const float* mean, const float* variance, float* dx,
+                                      float* dweight, float* dbias, float* dsum);
 
 /* 1e9 multiply-and-add per second that one thread of this CPU reaches out of its registers */
 STRIATE_API double striate_peak(double seconds);

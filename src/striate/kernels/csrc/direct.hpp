@@ -5,55 +5,26 @@
 // Rows are gathered for a few outputs at a time and stay in the cache. Copying a number once costs
 // little beside the O multiplications that it meets.
 //
-// The gradient to the input gathers too: along an axis of stride s, the inputs of one phase (every
-// s-th) see the same taps of dy. So it is s^axes convolutions of stride 1 with some of the taps.
+// The gradient to the input gathers too, phase by phase: see axis.hpp.
 #pragma once
 
-#include "api.h"
+#include "axis.hpp"
+#include "finish.hpp"
 #include "gemm.hpp"
 #include "threads.hpp"
 
 namespace LEVEL {
 
-// Along one axis, answer j lies at first + j * step and meets, for tap t, what lies at
-// j * stride + base + t * reach, with the kernel's number k + t * k_step.
-struct Axis {
-  int64_t count, first, step;
-  int64_t stride, base, reach;
-  int64_t taps, k, k_step;
-  int64_t from, to;  // how many there are of what is read, of answers
-};
-
-INLINE Axis forward_axis(const StriateConv& g, int a) {
-  return {g.out[a], 0, 1, g.stride[a], -g.pad[a], g.dilation[a], g.kernel[a], 0, 1,
-          g.size[a], g.out[a]};
-}
-
-// Inputs u = phase - pad + j s with u >= 0 meet dy at (u + pad - k dilation) / s.
-INLINE Axis input_axis(const StriateConv& g, int a, int64_t phase) {
-  const int64_t s = g.stride[a], d = g.dilation[a];
-  int64_t k_step = 1;
-  while (k_step * d % s) ++k_step;
-  int64_t k = 0;
-  while (k < k_step && (k * d - phase) % s) ++k;
-  const int64_t taps = k < k_step && k < g.kernel[a] ? (g.kernel[a] - k + k_step - 1) / k_step : 0;
-  int64_t skipped = (g.pad[a] - phase + s - 1) / s;
-  if (skipped < 0) skipped = 0;
-  const int64_t first = phase - g.pad[a] + skipped * s;
-  const int64_t count = first < g.size[a] ? (g.size[a] - first + s - 1) / s : 0;
-  return {count, first, s, 1, skipped + (taps ? (phase - k * d) / s : 0), -k_step * d / s,
-          taps, k, k_step, g.out[a], g.size[a]};
-}
-
 // What is known of a product before its first row.
-struct Rows {
-  Axis axis[3];
-  int64_t n, c, o;            // channels of what is read and of answers, in one group
-  int64_t groups;
-  int64_t row_from, row_to;   // channels of all groups: distance of two pixels
-  int64_t taps, depth;        // K = taps * c
-  int64_t outputs;            // o, rounded up to whole vectors
-  int64_t total, batch, parts;  // answers; that are worked on at once; of such
+struct Rows : Axes {
+  int64_t n = 0, c = 0, o = 0;  // channels of what is read and of answers, in one group
+  int64_t groups = 1;
+  int64_t row_from = 0, row_to = 0;  // channels of all groups: distance of two pixels
+  int64_t taps = 0, depth = 0;       // K = taps * c
+  int64_t outputs = 0;               // o, rounded up to whole vectors
+  int64_t total = 0, batch = 0, parts = 0;  // answers; that are worked on at once; of such
+
+  explicit Rows(const Axes& axes) : Axes(axes) {}
 
   void plan(int threads) {
     taps = axis[0].taps * axis[1].taps * axis[2].taps;
@@ -200,8 +171,8 @@ inline void pack_vector(void* context, int64_t part, int) {
 
 struct Product {
   const Rows& rows;
-  const float *x, *panels, *bias;
-  float* y;
+  const float *x, *panels;
+  Finish finish;
   bool failed;
 };
 
@@ -223,27 +194,23 @@ inline void product_part(void* context, int64_t part, int) {
   multiply<false>(count, rows.outputs, rows.depth, a, ready ? rows.row_from : rows.depth, 1,
                   own.panels + group * panel_floats(rows), true, 0, sums, rows.outputs);
   const Axis* axis = rows.axis;
-  const float* bias = own.bias ? own.bias + group * rows.o : nullptr;
   Pixel pixel = pixel_of(rows, first);
   for (int64_t p = 0; p < count; ++p, next(rows, pixel)) {
     int64_t at = pixel.image;
     for (int a = 0; a < 3; ++a)
       at = at * axis[a].to + axis[a].first + pixel.at[a] * axis[a].step;
-    float* to = own.y + at * rows.row_to + group * rows.o;
+    const int64_t to = at * rows.row_to + group * rows.o;
     const float* from = sums + p * rows.outputs;
     for (int64_t o = 0; o < rows.o; o += LANES) {
       const int64_t left = least(rows.o - o, LANES);
-      const Vector value = load(from + o) + (bias ? load_part(bias + o, left) : Vector{});
-      if (left == LANES)
-        store(to + o, value);
-      else
-        store_part(to + o, value, left);
+      const Vector bias = own.finish.bias_of(group * rows.o + o, left);
+      own.finish.put_at(to + o, load(from + o) + bias, left);
     }
   }
 }
 
 inline int multiply_rows(Rows& rows, const StriateConv& g, const float* x, const float* weight,
-                         const float* bias, float* y, bool turned) {
+                         const Finish& finish, bool turned) {
   rows.plan(static_cast<int>(g.threads));
   if (!rows.total) return STRIATE_DONE;
   float* panels = striate::scratch(2, rows.groups * panel_floats(rows) + LANES);
@@ -251,14 +218,13 @@ inline int multiply_rows(Rows& rows, const StriateConv& g, const float* x, const
   const int threads = static_cast<int>(g.threads);
   Packing packing{rows, g, weight, panels, turned};
   striate::parallel(rows.groups * (rows.outputs / LANES), threads, pack_vector, &packing);
-  Product product{rows, x, panels, bias, y, false};
+  Product product{rows, x, panels, finish, false};
   striate::parallel(rows.groups * rows.parts, threads, product_part, &product);
   return product.failed ? STRIATE_NO_MEMORY : STRIATE_DONE;
 }
 
 INLINE Rows forward_rows(const StriateConv& g) {
-  Rows rows{};
-  for (int a = 0; a < 3; ++a) rows.axis[a] = forward_axis(g, a);
+  Rows rows(forward_axes(g));
   rows.n = g.n;
   rows.groups = g.groups;
   rows.c = g.c / g.groups;
@@ -269,27 +235,23 @@ INLINE Rows forward_rows(const StriateConv& g) {
 }
 
 inline int direct_forward(const StriateConv& g, const float* x, const float* weight,
-                          const float* bias, float* y) {
+                          const float* bias, const float* addend, float* y) {
   Rows rows = forward_rows(g);
-  return multiply_rows(rows, g, x, weight, bias, y, false);
+  return multiply_rows(rows, g, x, weight, Finish(g, bias, addend, y), false);
 }
 
 inline int direct_input(const StriateConv& g, const float* dy, const float* weight, float* dx) {
-  for (int64_t i = 0; i < g.stride[0]; ++i)
-    for (int64_t j = 0; j < g.stride[1]; ++j)
-      for (int64_t l = 0; l < g.stride[2]; ++l) {
-        Rows rows{};
-        const int64_t phase[3] = {i, j, l};
-        for (int a = 0; a < 3; ++a) rows.axis[a] = input_axis(g, a, phase[a]);
-        rows.n = g.n;
-        rows.groups = g.groups;
-        rows.c = g.o / g.groups;
-        rows.o = g.c / g.groups;
-        rows.row_from = g.o;
-        rows.row_to = g.c;
-        if (const int status = multiply_rows(rows, g, dy, weight, nullptr, dx, true)) return status;
-      }
-  return STRIATE_DONE;
+  const Finish finish(g, nullptr, nullptr, dx);
+  return input_phases(g, [&](const Axes& axes) {
+    Rows rows(axes);
+    rows.n = g.n;
+    rows.groups = g.groups;
+    rows.c = g.o / g.groups;
+    rows.o = g.c / g.groups;
+    rows.row_from = g.o;
+    rows.row_to = g.c;
+    return multiply_rows(rows, g, dy, weight, finish, true);
+  });
 }
 
 // ---- the gradient to the kernels

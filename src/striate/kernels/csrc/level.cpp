@@ -1,6 +1,7 @@
 // Compiled once for every instruction set, LEVEL: see CMakeLists.txt.
 #include "level.hpp"
 
+#include "depthwise.hpp"
 #include "direct.hpp"
 #include "norm.hpp"
 #include "winograd.hpp"
@@ -8,9 +9,10 @@
 namespace LEVEL {
 namespace {
 
-int forward(const StriateConv& g, const float* x, const float* w, const float* bias, float* y) {
-  if (g.tile == 4) return winograd_forward<4>(g, x, w, bias, y);
-  if (g.tile == 2) return winograd_forward<2>(g, x, w, bias, y);
+int forward(const StriateConv& g, const float* x, const float* w, const float* bias,
+            const float* addend, float* y) {
+  if (g.tile == 4) return winograd_forward<4>(g, x, w, bias, addend, y);
+  if (g.tile == 2) return winograd_forward<2>(g, x, w, bias, addend, y);
   return STRIATE_NOT_KNOWN;
 }
 
@@ -40,7 +42,8 @@ double burn(long turns) {
 #define QUOTED(name) #name
 #define NAME(name) QUOTED(name)
 extern const Level table;
-const Level table{NAME(LEVEL), direct_forward, direct_input,  direct_weight, forward,
-                  weight,      norm_forward,   norm_backward, burn};
+const Level table{NAME(LEVEL),     direct_forward,   direct_input, direct_weight,
+                  depthwise_forward, depthwise_input, depthwise_weight, forward,
+                  weight,            norm_forward,    norm_backward,    burn};
 
 }  // namespace LEVEL

@@ -3,16 +3,23 @@
 
 #include "api.h"
 
+using Forward = int(const StriateConv&, const float* x, const float* weight, const float* bias,
+                    const float* addend, float* y);
+using Gradient = int(const StriateConv&, const float*, const float*, float*);
+
 struct Level {
   const char* name;
-  int (*direct_forward)(const StriateConv&, const float*, const float*, const float*, float*);
-  int (*direct_input)(const StriateConv&, const float*, const float*, float*);
-  int (*direct_weight)(const StriateConv&, const float*, const float*, float*);
-  int (*winograd_forward)(const StriateConv&, const float*, const float*, const float*, float*);
-  int (*winograd_weight)(const StriateConv&, const float*, const float*, float*);
-  int (*norm_forward)(const StriateNorm&, const float*, const float*, const float*, float*, float*,
-                      float*);
-  int (*norm_backward)(const StriateNorm&, const float*, const float*, const float*, const float*,
-                       const float*, const float*, float*, float*, float*);
+  Forward* direct_forward;
+  Gradient *direct_input, *direct_weight;
+  Forward* depthwise_forward;
+  Gradient *depthwise_input, *depthwise_weight;
+  Forward* winograd_forward;
+  Gradient* winograd_weight;
+  int (*norm_forward)(const StriateNorm&, const float* x, const float* weight, const float* bias,
+                      const float* addend, float* y, float* mean, float* variance);
+  int (*norm_backward)(const StriateNorm&, const float* x, const float* dy, const float* y,
+                       const float* weight, const float* bias, const float* mean,
+                       const float* variance, float* dx, float* dweight, float* dbias,
+                       float* dsum);
   double (*burn)(long turns);  // multiply and add `turns` times in every accumulator; how many
 };

@@ -64,8 +64,8 @@ int striate_choose(const char* name) {
 }
 
 int striate_direct_forward(const StriateConv* g, const float* x, const float* weight,
-                           const float* bias, float* y) {
-  return level().direct_forward(*g, x, weight, bias, y);
+                           const float* bias, const float* addend, float* y) {
+  return level().direct_forward(*g, x, weight, bias, addend, y);
 }
 
 int striate_direct_input(const StriateConv* g, const float* dy, const float* weight, float* dx) {
@@ -76,9 +76,22 @@ int striate_direct_weight(const StriateConv* g, const float* x, const float* dy,
   return level().direct_weight(*g, x, dy, dw);
 }
 
+int striate_depthwise_forward(const StriateConv* g, const float* x, const float* weight,
+                              const float* bias, const float* addend, float* y) {
+  return level().depthwise_forward(*g, x, weight, bias, addend, y);
+}
+
+int striate_depthwise_input(const StriateConv* g, const float* dy, const float* weight, float* dx) {
+  return level().depthwise_input(*g, dy, weight, dx);
+}
+
+int striate_depthwise_weight(const StriateConv* g, const float* x, const float* dy, float* dw) {
+  return level().depthwise_weight(*g, x, dy, dw);
+}
+
 int striate_winograd_forward(const StriateConv* g, const float* x, const float* weight,
-                             const float* bias, float* y) {
-  return level().winograd_forward(*g, x, weight, bias, y);
+                             const float* bias, const float* addend, float* y) {
+  return level().winograd_forward(*g, x, weight, bias, addend, y);
 }
 
 int striate_winograd_weight(const StriateConv* g, const float* x, const float* dy, float* dw) {
@@ -86,14 +99,17 @@ int striate_winograd_weight(const StriateConv* g, const float* x, const float* d
 }
 
 int striate_norm_forward(const StriateNorm* g, const float* x, const float* weight,
-                         const float* bias, float* y, float* mean, float* variance) {
-  return level().norm_forward(*g, x, weight, bias, y, mean, variance);
+                         const float* bias, const float* addend, float* y, float* mean,
+                         float* variance) {
+  return level().norm_forward(*g, x, weight, bias, addend, y, mean, variance);
 }
 
-int striate_norm_backward(const StriateNorm* g, const float* x, const float* dy,
+int striate_norm_backward(const StriateNorm* g, const float* x, const float* dy, const float* y,
                           const float* weight, const float* bias, const float* mean,
-                          const float* variance, float* dx, float* dweight, float* dbias) {
-  return level().norm_backward(*g, x, dy, weight, bias, mean, variance, dx, dweight, dbias);
+                          const float* variance, float* dx, float* dweight, float* dbias,
+                          float* dsum) {
+  return level().norm_backward(*g, x, dy, y, weight, bias, mean, variance, dx, dweight, dbias,
+                               dsum);
 }
 
 double striate_peak(double seconds) {

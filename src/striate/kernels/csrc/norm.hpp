@@ -1,8 +1,9 @@
 // Batch normalisation of pixels whose channels lie one after the other: `rows` pixels, c channels.
 //
-//     y = (x - mean) / std * weight + bias,  mean and std over the rows of each channel,
+//     y = clip((x - mean) / std * weight + bias + addend, low, high) ,
 //
-// and negative answers 0 where a rectifier follows.
+// mean and std over the rows of each channel. A rectifier is low = 0; a residual block's sum and
+// rectifier are an addend and low = 0.
 // What reads memory is what costs: statistics are one pass, so are the sums of the gradient.
 #pragma once
 
@@ -16,8 +17,8 @@ constexpr int64_t BLOCK = 32;  // rows whose mean and squares are taken together
 
 struct Norm {
   const StriateNorm* g;
-  const float *x, *dy;
-  float* y;  // or dx
+  const float *x, *addend, *dy, *answer;
+  float *y, *dsum;  // y or dx; what of dy passes the bounds
   const float* mean;
   int64_t parts = 0;
   float* sums = nullptr;  // [part][2][channels, rounded up to whole vectors]
@@ -28,17 +29,6 @@ struct Norm {
 INLINE int64_t wide(const StriateNorm& g) { return up(g.c, LANES); }
 
 INLINE int64_t begin_of(const Norm& own, int64_t part) { return own.g->rows * part / own.parts; }
-
-INLINE Vector get(const float* from, int64_t left) {
-  return left == LANES ? load(from) : load_part(from, left);
-}
-
-INLINE void put(float* to, Vector value, int64_t left) {
-  if (left == LANES)
-    store(to, value);
-  else
-    store_part(to, value, left);
-}
 
 // Work through channels in strips of up to STRIP vectors: their sums stay in registers, and memory
 // is read in pieces that a prefetcher follows. Calls strip(o, vectors, lanes of the last vector).
@@ -92,8 +82,18 @@ inline void moments_part(void* context, int64_t part, int) {
   }
 }
 
-// Sums of dy and of dy (x - mean) over a part. Nothing comes back where the rectifier gave 0.
-template <bool Rectified>
+// Where dy passes the bounds: everywhere; where x scale + shift lies between them, which costs no
+// memory; where the answer does, which is read because an addend took part in it.
+enum class Mask { NONE, INPUT, ANSWER };
+
+INLINE Vector between(Vector y, const StriateNorm& g, Vector dy) {
+  const Vector low = spread(static_cast<float>(g.low)), high = spread(static_cast<float>(g.high));
+  dy = y <= low ? Vector{} : dy;
+  return y >= high ? Vector{} : dy;
+}
+
+// Sums of dy and of dy (x - mean) over a part.
+template <Mask Through>
 void gradient_part(void* context, int64_t part, int) {
   const Norm own = *static_cast<Norm*>(context);
   const int64_t c = own.g->c, first = begin_of(own, part), end = begin_of(own, part + 1);
@@ -112,7 +112,11 @@ void gradient_part(void* context, int64_t part, int) {
           const int64_t from = i * c + o + v * LANES;
           const Vector x = get(own.x + from, LEFT);
           Vector dy = get(own.dy + from, LEFT);
-          if (Rectified) dy = x * scale[v] + shift[v] > Vector{} ? dy : Vector{};
+          if (Through == Mask::INPUT) dy = between(x * scale[v] + shift[v], *own.g, dy);
+          if (Through == Mask::ANSWER) {
+            dy = between(get(own.answer + from, LEFT), *own.g, dy);
+            put(own.dsum + from, dy, LEFT);
+          }
           a[v] += dy;
           b[v] += dy * (x - mean[v]);
         }
@@ -137,25 +141,28 @@ INLINE void vectors(const Norm& own, int64_t part, Each each) {
   }
 }
 
-// y = x scale + shift
-template <bool Rectified>
+// y = x scale + shift + addend, between the bounds
+template <bool Clipped, bool Added>
 void apply_part(void* context, int64_t part, int) {
   const Norm own = *static_cast<Norm*>(context);
+  const Vector low = spread(static_cast<float>(own.g->low));
+  const Vector high = spread(static_cast<float>(own.g->high));
   vectors(own, part, [&](int64_t at, int64_t o, int64_t left) INLINE_LAMBDA {
-    const Vector y = get(own.x + at, left) * load(own.scale + o) + load(own.shift + o);
-    put(own.y + at, Rectified ? larger(y, Vector{}) : y, left);
+    Vector y = get(own.x + at, left) * load(own.scale + o) + load(own.shift + o);
+    if (Added) y += get(own.addend + at, left);
+    put(own.y + at, Clipped ? clipped(y, low, high) : y, left);
   });
 }
 
 // dx = dy up + x slope + rest
-template <bool Rectified>
+template <bool Masked>
 void input_part(void* context, int64_t part, int) {
   const Norm own = *static_cast<Norm*>(context);
   vectors(own, part, [&](int64_t at, int64_t o, int64_t left) INLINE_LAMBDA {
     const Vector x = get(own.x + at, left), y = x * load(own.scale + o) + load(own.shift + o);
-    Vector dy = get(own.dy + at, left);
-    if (Rectified) dy = y > Vector{} ? dy : Vector{};
-    put(own.y + at, dy * load(own.up + o) + x * load(own.slope + o) + load(own.rest + o), left);
+    const Vector dy = get(own.dy + at, left), through = Masked ? between(y, *own.g, dy) : dy;
+    put(own.y + at, through * load(own.up + o) + x * load(own.slope + o) + load(own.rest + o),
+        left);
   });
 }
 
@@ -180,7 +187,11 @@ INLINE void run(Norm& own, striate::Work work) {
 }
 
 INLINE void apply(Norm& own) {
-  run(own, own.g->rectified ? apply_part<true> : apply_part<false>);
+  const bool clipped = has_bounds(own.g->low, own.g->high);
+  if (own.addend)
+    run(own, clipped ? apply_part<true, true> : apply_part<false, true>);
+  else
+    run(own, clipped ? apply_part<true, false> : apply_part<false, false>);
 }
 
 // Scale and shift of a channel.
@@ -207,8 +218,9 @@ INLINE void join(const Norm& own, int64_t o, double& mean, double& variance) {
 }
 
 inline int norm_forward(const StriateNorm& g, const float* x, const float* weight,
-                        const float* bias, float* y, float* mean, float* variance) {
-  Norm own{&g, x, nullptr, y, nullptr};
+                        const float* bias, const float* addend, float* y, float* mean,
+                        float* variance) {
+  Norm own{&g, x, addend, nullptr, nullptr, y, nullptr, nullptr};
   if (!begin(own)) return STRIATE_NO_MEMORY;
   run(own, moments_part);
   for (int64_t o = 0; o < g.c; ++o) {
@@ -224,12 +236,18 @@ inline int norm_forward(const StriateNorm& g, const float* x, const float* weigh
 
 // dx = (dy - mean of dy - (x - mean) / variance * mean of dy (x - mean)) * weight / std
 inline int norm_backward(const StriateNorm& g, const float* x, const float* dy,
-                         const float* weight, const float* bias, const float* mean,
-                         const float* variance, float* dx, float* dweight, float* dbias) {
-  Norm own{&g, x, dy, dx, mean};
+                         const float* answer, const float* weight, const float* bias,
+                         const float* mean, const float* variance, float* dx, float* dweight,
+                         float* dbias, float* dsum) {
+  Norm own{&g, x, nullptr, dy, answer, dx, dsum, mean};
   if (!begin(own)) return STRIATE_NO_MEMORY;
   for (int64_t o = 0; o < g.c; ++o) settle(own, o, weight, bias, mean[o], variance[o]);
-  run(own, g.rectified ? gradient_part<true> : gradient_part<false>);
+  const bool masked = has_bounds(g.low, g.high);
+  if (masked && answer)
+    run(own, gradient_part<Mask::ANSWER>);
+  else
+    run(own, masked ? gradient_part<Mask::INPUT> : gradient_part<Mask::NONE>);
+  if (masked && answer) own.dy = dsum;
   const double rows = static_cast<double>(g.rows);
   for (int64_t o = 0; o < g.c; ++o) {
     double plain = 0, moved = 0;
@@ -246,7 +264,7 @@ inline int norm_backward(const StriateNorm& g, const float* x, const float* dy,
     own.slope[o] = static_cast<float>(slope);
     own.rest[o] = static_cast<float>(-up * plain / rows - slope * mean[o]);
   }
-  run(own, g.rectified ? input_part<true> : input_part<false>);
+  run(own, masked && !answer ? input_part<true> : input_part<false>);
   return STRIATE_DONE;
 }
 

@@ -59,7 +59,27 @@ INLINE void store_part(float* to, Vector value, int64_t count) {
 #endif
 }
 
-INLINE Vector larger(Vector a, Vector b) { return a > b ? a : b; }
+// The same for all lanes or only for some.
+INLINE Vector get(const float* from, int64_t left) {
+  return left == LANES ? load(from) : load_part(from, left);
+}
+
+INLINE void put(float* to, Vector value, int64_t left) {
+  if (left == LANES)
+    store(to, value);
+  else
+    store_part(to, value, left);
+}
+
+// What is no number stays none.
+INLINE Vector clipped(Vector value, Vector low, Vector high) {
+  value = value < low ? low : value;
+  return value > high ? high : value;
+}
+
+INLINE bool has_bounds(double low, double high) {
+  return low != -__builtin_inf() || high != __builtin_inf();
+}
 
 INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 

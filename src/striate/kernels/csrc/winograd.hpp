@@ -12,6 +12,7 @@
 #pragma once
 
 #include "api.h"
+#include "finish.hpp"
 #include "gemm.hpp"
 #include "threads.hpp"
 
@@ -256,16 +257,16 @@ void transform_gradient(const Plan<M>& plan, const float* dy, int64_t first, int
   }
 }
 
-// At m A of `count` tiles from `first`, with bias, into the images.
+// At m A of `count` tiles from `first` into the images.
 template <int M>
-void transform_output(const Plan<M>& plan, const float* from, const float* bias, int64_t first,
-                      int64_t count, Outputs some, float* y) {
+void transform_output(const Plan<M>& plan, const float* from, int64_t first, int64_t count,
+                      Outputs some, const Finish& finish) {
   constexpr int SIDE = M + 2;
   const StriateConv& g = plan.g;
   const int64_t spacing = plan.spacing(count, some.wide());
   for (int64_t t = 0; t < count; ++t) {
     const Place at = place_of(plan, first + t);
-    float* image = y + at.image * g.out[1] * g.out[2] * g.o + some.first;
+    const int64_t image = at.image * g.out[1] * g.out[2] * g.o + some.first;
     const int64_t height = least(M, g.out[1] - at.y), width = least(M, g.out[2] - at.x);
     for (int64_t o = 0; o < some.count; o += LANES) {
       const int64_t left = least(some.count - o, LANES);
@@ -276,16 +277,11 @@ void transform_output(const Plan<M>& plan, const float* from, const float* bias,
 #pragma GCC unroll 6
         for (int j = 0; j < SIDE; ++j) m[i][j] = load(point + (i * SIDE + j) * spacing);
       both<SIDE, M, Points<M>::output>(m);
-      const Vector shift = bias ? load_part(bias + some.first + o, left) : Vector{};
+      const Vector bias = finish.bias_of(some.first + o, left);
       for (int64_t i = 0; i < height; ++i)
-        for (int64_t j = 0; j < width; ++j) {
-          float* to = image + ((at.y + i) * g.out[2] + at.x + j) * g.o + o;
-          const Vector value = m[i][j] + shift;
-          if (left == LANES)
-            store(to, value);
-          else
-            store_part(to, value, left);
-        }
+        for (int64_t j = 0; j < width; ++j)
+          finish.put_at(image + ((at.y + i) * g.out[2] + at.x + j) * g.o + o, m[i][j] + bias,
+                        left);
     }
   }
 }
@@ -373,8 +369,8 @@ void gather_kernel(const Plan<M>& plan, const float* from, int64_t wide, int64_t
 template <int M>
 struct Forward {
   const Plan<M>& plan;
-  const float *x, *weight, *bias;
-  float* y;
+  const float *x, *weight;
+  Finish finish;
   float* shared;  // kernels, or tiles by outputs: [point] ...
   bool failed;
 };
@@ -405,7 +401,7 @@ void tile_part(void* context, int64_t part, int) {
   for (int64_t f = 0; f < Plan<M>::POINTS; ++f)
     multiply<false>(count, plan.outputs, plan.g.c, in + f * from, plan.channels, 1,
                     own.shared + f * spacing, true, 0, out + f * to, plan.outputs);
-  transform_output(plan, out, own.bias, first, count, {0, plan.g.o}, own.y);
+  transform_output(plan, out, first, count, {0, plan.g.o}, own.finish);
 }
 
 template <int M>
@@ -499,7 +495,7 @@ void output_part(void* context, int64_t part, int) {
     for (int64_t f = 0; f < Plan<M>::POINTS; ++f)
       multiply<false>(count, some.wide(), plan.g.c, own.shared + f * from + first * plan.channels,
                       plan.channels, 1, kernels + f * spacing, true, 0, out + f * to, some.wide());
-    transform_output(plan, out, own.bias, first, count, some, own.y);
+    transform_output(plan, out, first, count, some, own.finish);
   }
 }
 
@@ -529,12 +525,12 @@ void sum_outputs(void* context, int64_t part, int) {
 
 template <int M>
 int winograd_forward(const StriateConv& g, const float* x, const float* weight, const float* bias,
-                     float* y) {
+                     const float* addend, float* y) {
   const Plan<M> plan(g, FORWARD);
   const int threads = static_cast<int>(g.threads);
   float* shared = striate::scratch(2, plan.by_outputs ? tile_floats(plan) : kernel_floats(plan));
   if (!shared) return STRIATE_NO_MEMORY;
-  Forward<M> own{plan, x, weight, bias, y, shared, false};
+  Forward<M> own{plan, x, weight, Finish(g, bias, addend, y), shared, false};
   if (plan.by_outputs) {
     striate::parallel(plan.parts, threads, input_part<M, Forward<M>>, &own);
     striate::parallel((g.o + WIDE * LANES - 1) / (WIDE * LANES), threads, output_part<M>, &own);
