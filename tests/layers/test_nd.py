@@ -24,7 +24,7 @@ def test_asking_for_a_shape_leaves_the_network_alone():
 
 
 def test_a_kernel_larger_than_the_sample_is_refused():
-    with pytest.raises(ValueError, match=r"1 x \(4, 4\) is too small"):
+    with pytest.raises(ValueError, match=r"1 x 4 x 4 is too small"):
         measured_shape(conv(2, 1, 1, 5), 1, (4, 4))
 
 
@@ -61,3 +61,20 @@ def test_torch_own_classes_come_back():
 def test_impossible_arguments_are_named(make, said):
     with pytest.raises(ValueError, match=said):
         make()
+
+
+def test_the_layer_that_a_sample_is_too_small_for_is_named():
+    net = nn.Sequential(conv(2, 1, 6, 5, pad=2), max_pool(2, 2), conv(2, 6, 16, 5))
+    assert measured_shape(net, 1, (10, 11)) == (16, 1, 1)
+    said = (
+        r"a sample of 1 x 4 x 11 is too small: layer '2', Conv2d\(6, 16, kernel_size=\(5, 5\), .*, "
+        "gets maps of 2 x 5; enlarge every side to at least 10"
+    )
+    with pytest.raises(ValueError, match=said):
+        measured_shape(net, 1, (4, 11))
+
+
+def test_a_sample_that_no_size_would_save_is_told_why():
+    said = "a sample of 3 x 9 x 9 does not pass: layer '', Conv2d.* gets maps of 9 x 9: .*channels"
+    with pytest.raises(ValueError, match=said):
+        measured_shape(conv(2, 1, 6, 5), 3, (9, 9))

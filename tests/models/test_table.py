@@ -156,9 +156,29 @@ def test_an_option_out_of_range_is_refused(name, key, value, said):
         build(name, **{key: value})
 
 
-def test_a_sample_too_small_is_refused():
-    with pytest.raises(RecipeError, match=r"'lenet5' cannot be built so: .*too small"):
-        build("lenet5", Spec(channels=1, size=(5, 5), classes=("a", "b")))
+SMALLEST = {
+    "ciresan_mnist": 17,
+    "alexnet": 67,
+    "capsnet": 17,
+    "lenet1": 16,
+    "lenet5": 12,
+    "lenet5_1998": 12,
+    "simard2003": 12,
+}
+
+
+@pytest.mark.parametrize("name", SMALLEST)
+def test_a_sample_too_small_is_refused_with_the_layer_and_the_least_side(name):
+    least, (channels, *axes) = SMALLEST[name], CARDS[name].shape
+    spec = Spec(channels=channels, size=(least,) * len(axes), classes=("a", "b"))
+    build(name, spec)
+    small = spec.model_copy(update={"size": (least - 1, least + 9)})
+    said = (
+        rf"'{name}' cannot be built so: a sample of {channels} x {least - 1} x {least + 9} is too "
+        rf"small: layer .*, gets maps of \d+ x \d+; enlarge every side to at least {least}$"
+    )
+    with pytest.raises(RecipeError, match=said):
+        build(name, small)
 
 
 @pytest.mark.parametrize("name", [n for n in MODELS if CARDS[n].parameters < 15e6])
@@ -175,15 +195,27 @@ def test_a_sample_is_refused_when_the_network_is_built_or_answered(name, sides):
         assert len(net(torch.zeros(1, *spec.shape))) == 1
 
 
-LEAST = {"lecun1989": 8, "nin": 4, "googlenet": 31, "neocognitron1980": 14, "committee": 21}
+LEAST = {
+    "googlenet with aux": 79,
+    "lecun1989": 8,
+    "nin": 4,
+    "googlenet": 31,
+    "neocognitron1980": 14,
+    "neocognitron1988": 11,
+    "committee": 21,
+    "spatial_transformer": 20,
+    "deepface": 72,
+}
 
 
 @pytest.mark.parametrize("name", LEAST)
 def test_the_least_side_is_named(name):
     least, classes = LEAST[name], ("a", "b")
-    build(name, Spec(channels=1, size=(least, least), classes=classes))
-    with pytest.raises(RecipeError, match=rf"at least {least} (samples|pixels)"):
-        build(name, Spec(channels=1, size=(least + 9, least - 1), classes=classes))
+    name, *with_option = name.split(" with ")
+    options = dict.fromkeys(with_option, True)
+    build(name, Spec(channels=1, size=(least, least), classes=classes), **options)
+    with pytest.raises(RecipeError, match=rf"at least {least}\b"):
+        build(name, Spec(channels=1, size=(least + 9, least - 1), classes=classes), **options)
 
 
 @pytest.mark.parametrize(("border", "least"), [("circular", 2), ("reflect", 3), ("mean", 1)])

@@ -4,10 +4,11 @@ Returning `nn.Conv2d` or a child of it keeps every exporter, counter and quantis
 working.
 """
 
+from bisect import bisect_left
 from copy import deepcopy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from striate.layers.bounds import at_least
 from striate.layers.pool import MaxPool2d, MaxPool3d
@@ -115,10 +116,42 @@ def measured_shape(module: nn.Module, channels: int, size: tuple[int, ...]) -> t
     """Return the shape of one sample behind `module`, by running a copy of it on zeros.
 
     Raises:
-        ValueError: some layer has no output position for a sample of this size.
+        ValueError: some layer has no output position for a sample of this size. Named are the
+            layer, what is left for it, and the least side that leaves enough.
     """
+    probe = deepcopy(module).eval()
+    reached: list[tuple[str, nn.Module, Tensor]] = []
+    for name, layer in probe.named_modules():
+        if not any(layer.children()):
+            layer.register_forward_pre_hook(
+                lambda layer, inputs, name=name: reached.append((name, layer, inputs[0]))
+            )
     try:
         with torch.no_grad():  # on the CPU: torch's meta device would import its compiler
-            return tuple(deepcopy(module).eval()(torch.zeros(1, channels, *size)).shape[1:])
-    except RuntimeError as error:
-        raise ValueError(f"a sample of {channels} x {size} is too small: {error}") from None
+            return tuple(probe(torch.zeros(1, channels, *size)).shape[1:])
+    except (RuntimeError, ValueError) as error:
+        name, layer, left = reached[-1]
+        shape, maps = (" x ".join(map(str, s)) for s in ((channels, *size), left.shape[2:]))
+        where = f"layer {name!r}, {layer}, gets maps of {maps}"
+        least = _least_side(module, channels, len(size))
+        if least is None:
+            raise ValueError(f"a sample of {shape} does not pass: {where}: {error}") from None
+        raise ValueError(
+            f"a sample of {shape} is too small: {where}; enlarge every side to at least {least}"
+        ) from None
+
+
+def _least_side(module: nn.Module, channels: int, axes: int, most: int = 1024) -> int | None:
+    """Return the least side of a sample, equal along every axis, that `module` takes."""
+    probe = deepcopy(module).eval()
+
+    def passes(side: int) -> bool:
+        try:
+            with torch.no_grad():  # no sample at all: shapes are checked, nothing is computed
+                probe(torch.zeros(0, channels, *[side] * axes))
+        except (RuntimeError, ValueError):
+            return False
+        return True
+
+    least = 1 + bisect_left(range(1, most + 1), True, key=passes)
+    return least if least <= most else None

@@ -20,11 +20,13 @@ def deepface(spec: Spec, dropout: float = 0.5) -> nn.Module:
     Args:
         dropout: before the last layer.
     Raises:
-        ValueError: an axis is too short for its layers; 72 samples are enough.
+        ValueError: an axis is shorter than 72 samples.
 
     Source: Taigman, Yang, Ranzato, Wolf 2014, DeepFace: Closing the Gap to Human-Level
         Performance in Face Verification.
     """
+    if min(spec.size) < 72:  # which leave the last local layer the 5 x 5 of its window
+        raise ValueError(f"DeepFace wants axes of at least 72 samples; got {spec.size}")
     axes = spec.axes
     layers: list[nn.Module] = [
         conv(axes, spec.channels, 32, 11), nn.ReLU(inplace=True),

@@ -109,12 +109,13 @@ def emg1988(spec: Spec, units: int = 4, taps: int = 0, steps: int = 50) -> nn.Mo
         taps: of a template, in samples; 0: an eighth of the signal, 32 at most.
         steps: of the recurrence, at least 1.
     Raises:
-        ValueError: samples are no series of one channel, or a number is out of range.
+        ValueError: samples are no series of one channel, shorter than 2, or a number is out of
+            range.
 
     Source: Graupe, Liu, Moschytz 1988, 27th IEEE Conference on Decision and Control.
     """
-    if spec.axes != 1 or spec.channels != 1:
-        raise ValueError(f"an electromyogram is (1, T); got {spec.shape}")
+    if spec.axes != 1 or spec.channels != 1 or spec.size[0] < 2:
+        raise ValueError(f"an electromyogram is (1, T), T at least 2; got {spec.shape}")
     taps = taps or max(2, min(32, spec.size[0] // 8))
     if min(units, steps) < 1 or not 1 <= taps <= spec.size[0]:
         raise ValueError(

@@ -132,10 +132,12 @@ def googlenet(spec: Spec, aux: bool = False, dropout: float = 0.4) -> nn.Module:
         aux: add the two auxiliary classifiers, whose losses count 0.3 in training.
         dropout: before the last layer.
     Raises:
-        ValueError: an axis is shorter than 31 samples, or a sample is too small for a helper.
+        ValueError: an axis is shorter than 31 samples, 79 with the helpers.
 
     Source: Szegedy et al. 2014, Going Deeper with Convolutions, arXiv:1409.4842.
     """
-    if min(spec.size) < 31:  # halved five times, the last time from 2 samples
-        raise ValueError(f"GoogLeNet wants axes of at least 31 samples; got {spec.size}")
+    # Halved five times, the last time from 2; a helper averages 5 behind four.
+    least = 79 if aux else 31
+    if min(spec.size) < least:
+        raise ValueError(f"GoogLeNet wants axes of at least {least} samples; got {spec.size}")
     return GoogLeNet(spec, aux, dropout)

@@ -46,6 +46,8 @@ class Neocognitron1988(nn.Module):
     def __init__(self, spec: Spec, planes: Sequence[int], merged: Sequence[int]) -> None:
         super().__init__()
         pictures(spec)
+        if min(spec.size) < 11:
+            raise ValueError(f"every side must have at least 11 samples; got {spec.size}")
         self.light = Brightness(spec.mean, spec.std, *spec.value_range)
         below = (spec.channels, 8, *merged)
         above = (len(LINES), *planes)

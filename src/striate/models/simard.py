@@ -26,9 +26,8 @@ def simard2003(spec: Spec) -> nn.Module:
         Applied to Visual Document Analysis.
     """
     axes = spec.axes
-    odd = [(0, 1 - side % 2) for side in spec.size]
     features = nn.Sequential(
-        Convolution(axes, spec.channels, 5, 5, stride=2, padding=odd), ScaledTanh(),
+        Convolution(axes, spec.channels, 5, 5, stride=2, tiling="ceil"), ScaledTanh(),
         Convolution(axes, 5, 50, 5, stride=2), ScaledTanh(), nn.Flatten(),
     )  # fmt: skip
     width = prod(measured_shape(features, spec.channels, spec.size))

@@ -22,7 +22,8 @@ def spatial_transformer(
             reconstructed].
         transform: False leaves the transformer out.
     Raises:
-        ValueError: samples have not two axes, or a choice is unknown.
+        ValueError: samples have not two axes, a side is shorter than 20 samples (16 for the cnn
+            alone), or a choice is unknown.
 
     Source: Jaderberg, Simonyan, Zisserman, Kavukcuoglu 2015, Spatial Transformer Networks,
         arXiv:1506.02025, section 4.1.
@@ -31,6 +32,8 @@ def spatial_transformer(
         raise ValueError(f"a spatial transformer wants samples of 2 axes; got {spec.axes}")
     if body not in ("cnn", "mlp"):
         raise ValueError(f"body must be cnn or mlp; got {body!r}")
+    if transform and min(spec.size) < 20:  # which leave the localiser the 3 x 3 of its last window
+        raise ValueError(f"a spatial transformer wants sides of at least 20; got {spec.size}")
     net = _cnn(spec) if body == "cnn" else _mlp(spec)
     if not transform:
         return net
