@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from learning import DIGITS, Check, Experiment, answers, changed, learn, pictures, right
+from learning import DIGITS, Check, Experiment, changed, learn, pictures, right
+from striate.analysis import shift_consistency
 from striate.layers import (
     GlobalPool,
     LocallyConnected,
@@ -68,9 +69,7 @@ def blur(seed: int, quick: bool) -> dict[str, float]:
         net = nn.Sequential(*layers, nn.Flatten(), nn.Linear(128 * 16, 10))
 
         learn(net, x, y, 1 if quick else 12, seed, change=changed(x, "flip,crop=2", seed))
-        still = answers(net, x_test)
-        same = [(answers(net, x_test.roll(step, (2, 3))) == still).float().mean() for step in steps]
-        found[f"consistency {name}"] = float(torch.stack(same).mean())
+        found[f"consistency {name}"] = shift_consistency(net, x_test, steps)
         found[f"accuracy {name}"] = right(net, x_test, y_test)
     found["consistency gain, points"] = 100 * (
         found["consistency blurred"] - found["consistency plain"]

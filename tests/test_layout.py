@@ -68,7 +68,7 @@ LAZY: dict[tuple[str, str], str] = {}
 HEAVY = {"torch", "torchvision", "sklearn", "scipy", "matplotlib.pyplot"}
 LIGHT = re.compile(
     r"striate(\.(errors|spec|recipe|container|show|catalogue|cli|__main__"
-    r"|analysis(\.(?!profiler$|receptive$|aliasing$|diagram$).+)?"
+    r"|analysis(\.(?!profiler$|receptive$|aliasing$|equivariance$|diagram$).+)?"
     r"|data(\.(?!loader$|augment$).+)?))?"
 )
 

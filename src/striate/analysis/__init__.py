@@ -6,6 +6,7 @@ it costs numpy and Pillow; what needs torch is imported on first use.
     profiler      profile: shapes, parameters, connections, MACs, time of every layer
     receptive     receptive_fields: what every layer sees, measured
     aliasing      folding: what every stride folds, and whether kernels filter it away before
+    equivariance  equivariance_error, shift_consistency: what a shift does to an answer
     diagram       Profile -> a picture of the network (SVG)
     calibration   temperature, softmax, reliability
     mistakes      confusion_pairs, worst
@@ -27,18 +28,26 @@ __all__ = [
     "Mistake",
     "Report",
     "confusion_pairs",
+    "equivariance_error",
     "fit_temperature",
     "folding",
     "profile",
     "receptive_fields",
     "reliability",
+    "shift_consistency",
     "softmax",
     "worst",
     "write_plots",
     "write_report",
 ]
 # These import torch.
-_LATE = {"folding": "aliasing", "profile": "profiler", "receptive_fields": "receptive"}
+_LATE = {
+    "equivariance_error": "equivariance",
+    "folding": "aliasing",
+    "profile": "profiler",
+    "receptive_fields": "receptive",
+    "shift_consistency": "equivariance",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Field", "receptive_fields", "units", "watched"]
+__all__ = ["Field", "evaluating", "receptive_fields", "units", "watched"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,6 @@ def units(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 @contextmanager
 def watched(model: nn.Module, saw: Callable[[str, nn.Module, Any, Any], None]) -> Iterator[None]:
     """Call `saw(name, module, inputs, output)` after every layer, the model in evaluation mode."""
-    modes = {module: module.training for module in model.modules()}
     hooks = []
     for name, module in units(model):
 
@@ -55,13 +54,23 @@ def watched(model: nn.Module, saw: Callable[[str, nn.Module, Any, Any], None]) -
             saw(name, module, x, y)
 
         hooks.append(module.register_forward_hook(hook))
+    try:
+        with evaluating(model):
+            yield
+    finally:
+        for handle in hooks:
+            handle.remove()
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put the model into evaluation mode, without gradients, and back as it was."""
+    modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
         with torch.no_grad():
             yield
     finally:
-        for handle in hooks:
-            handle.remove()
         for module, mode in modes.items():
             module.training = mode
 

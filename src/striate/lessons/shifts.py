@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from striate.analysis import folding
+from striate.analysis import equivariance_error, folding, shift_consistency
 from striate.analysis.draw import chart, standalone
 from striate.layers import BlurPool, GlobalPool, MaxBlurPool, max_pool
 from striate.lessons.lesson import SIDE, Lesson, accuracy, digits, taught
@@ -76,12 +76,8 @@ def aliasing(seed: int) -> Lesson:
     noise = F.avg_pool1d(torch.randn(64, 1, 68, generator=draw), 5, 1)
     lines = {}
     for name, layer in {"max pooling": plain, "max pooling, blurred": soft}.items():
-        still = layer(noise)
-        change = [
-            (layer(noise.roll(step, 2)) - still.roll(step // 2, 2)).norm() / still.norm()
-            for step in range(9)
-        ]
-        lines[name] = [(float(step), 100 * value.item()) for step, value in enumerate(change)]
+        change = [equivariance_error(layer, noise, step) for step in range(9)]
+        lines[name] = [(float(step), 100 * value) for step, value in enumerate(change)]
         numbers[f"{name}: change, %"] = [round(value, 1) for _, value in lines[name]]
     picture = standalone(chart("Change of the output (%)", "shift (samples)", lines))
     text = (
@@ -108,12 +104,7 @@ def pooling(seed: int) -> Lesson:
             nn.Flatten(), nn.Linear(16 * (SIDE // 2) ** 2, 10),
         )  # fmt: skip
         taught(net, data.x, data.y, 10, seed)
-        with torch.no_grad():
-            still = net(data.x_test).argmax(1)
-            kept = [
-                100 * (net(data.x_test.roll(step, 3)).argmax(1) == still).float().mean().item()
-                for step in range(5)
-            ]
+        kept = [100 * shift_consistency(net, data.x_test, [(0, step)]) for step in range(5)]
         lines[f"window {window}"] = [(float(step), value) for step, value in enumerate(kept)]
         numbers[f"window {window}"] = {
             "test accuracy, %": round(100 * accuracy(net, data.x_test, data.y_test), 1),
