@@ -282,14 +282,6 @@ def test_a139_the_rectifier_has_slope_1_where_it_answers_and_sees_no_more():
     assert before == after
 
 
-def test_a143_a_fixed_bias_is_not_learnt():
-    layer = nn.Linear(3, 2)
-    layer.bias.requires_grad_(False)
-    before = layer.bias.clone()
-    taught(layer, torch.randn(50, 3), torch.randint(0, 2, (50,)), 3)
-    assert torch.equal(layer.bias, before)
-
-
 def test_a160_pooling_by_4_keeps_a_sixteenth():
     assert max_pool(2, 4)(torch.rand(1, 1, 32, 32)).numel() == 1024 // 16
 

@@ -30,6 +30,7 @@ from striate.layers.convolution import (
     fft_convolve,
     im2col,
 )
+from striate.layers.linear import DropConnect, linear
 from striate.layers.local import LocallyConnected, TiledConvolution, local
 from striate.layers.loss import (
     SquaredError,
@@ -80,6 +81,7 @@ __all__ = [
     "Capsules",
     "ComplexCells",
     "Convolution",
+    "DropConnect",
     "FractionalMaxPool",
     "GlobalPool",
     "LocalContrastNorm",
@@ -118,6 +120,7 @@ __all__ = [
     "hemifields",
     "hinge_loss",
     "im2col",
+    "linear",
     "local",
     "local_contrast",
     "local_response",
