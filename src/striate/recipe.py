@@ -51,6 +51,9 @@ class Recipe(BaseModel):
     weight_decay: float = Field(
         -1, ge=-1, description="decay of weights, none on biases and norms; -1: the optimizer's own"
     )
+    l1: float = Field(
+        0, ge=0, description="L1 penalty: what weights lose at a learning rate of 1, none below 0"
+    )
     schedule: Literal["onecycle", "linear", "cosine", "constant"] = Field(
         "onecycle", description="course of the learning rate"
     )

@@ -12,6 +12,7 @@ from striate.recipe import Recipe
 from striate.spec import Spec
 from striate.train.hogwild import Shared, check, layers_of, replay, steps, work
 from striate.train.loop import State
+from striate.train.loop import steps as updates
 from striate.train.losses import cross_entropy
 
 SPEC = Spec(channels=1, size=(29, 29), classes=tuple("0123456789"))
@@ -72,6 +73,16 @@ def test_one_replayed_worker_is_sgd_to_the_bit():
     model = network()
     replay(model, batch, RECIPE, LOSS, updates=20, peak=0.1)
     assert equal(model, trained_by_sgd())
+
+
+def test_workers_shrink_weights_as_one_does():
+    recipe = RECIPE.model_copy(update={"l1": 0.1})
+    model, alone = network(), network()
+    optimizer = State.start(alone, recipe.model_copy(update={"lr": 0.1, "weight_decay": 0}))
+    replay(model, batch, recipe, LOSS, updates=20, peak=0.1)
+    list(updates(alone, [batch(k) for k in range(20)], recipe, state=optimizer, loss=LOSS))
+    assert equal(model, alone)
+    assert sum(int((p == 0).sum()) for p in model.parameters()) > 1000
 
 
 def test_a_seed_replays_the_same_course():

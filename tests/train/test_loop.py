@@ -183,3 +183,32 @@ def test_a_rule_of_its_own_takes_the_place_of_the_gradient():
     assert model.course == sorted(model.course)
     assert 0 < model.course[0] < model.course[-1] < 1
     assert (model(x).argmax(1) == y).float().mean() > 0.8
+
+
+@pytest.mark.parametrize(("optimizer", "l1"), [("muon", 0.5), ("sgd", 1.0), ("adamw", 0.5)])
+def test_an_l1_penalty_leaves_the_weights_that_the_data_hold_up(optimizer, l1):
+    torch.manual_seed(0)
+    x = torch.randn(400, 20)
+    y = (x[:, 3] > 0).long()
+    batches = list(zip(x.split(20), y.split(20), strict=True))
+    recipe = Recipe(optimizer=optimizer, lr=0.05, weight_decay=0, schedule="constant", ema=0)
+    zero = {}
+    for penalty in (0.0, l1):
+        model = torch.nn.Linear(20, 2)
+        fit(model, batches, recipe.model_copy(update={"l1": penalty, "epochs": 20}))
+        zero[penalty] = int((model.weight == 0).sum())
+        assert model.weight[1, 3] - model.weight[0, 3] > 0.2
+        assert (model.bias != 0).all()
+    assert zero[0.0] == 0
+    assert zero[l1] > 20  # of 38 that tell nothing
+
+
+def test_an_l1_penalty_alone_takes_learning_rate_times_penalty():
+    model = torch.nn.Linear(3, 2)
+    before = model.weight.detach().clone()
+    recipe = Recipe(optimizer="sgd", lr=0.1, l1=0.5, weight_decay=0, epochs=1, ema=0)
+    recipe = recipe.model_copy(update={"schedule": "constant"})
+    (step,) = steps(model, [(None, None)], recipe, loss=lambda model, x, y: 0 * model.weight.sum())
+    expected = before.sign() * (before.abs() - 0.1 * 0.5).clamp(min=0)
+    torch.testing.assert_close(model.weight.detach(), expected)
+    assert step.loss == 0

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from striate.recipe import Recipe
-from striate.train.optimizers import OPTIMIZERS, Lookahead, Muon, orthogonalise
+from striate.train.optimizers import OPTIMIZERS, Lookahead, Muon, orthogonalise, shrink
 
 
 def net():
@@ -47,6 +47,12 @@ def test_weights_decay_and_biases_and_norms_do_not(name):
             assert torch.allclose(value, expected, atol=1e-7), key
         else:
             assert torch.equal(value, before[key]), key
+
+
+def test_shrunk_weights_stop_at_zero():
+    weights = [torch.tensor([-3.0, -0.25, 0.0, 0.5, 2.0]), torch.tensor([[1.0]])]
+    shrink(weights, 0.5)
+    assert [w.tolist() for w in weights] == [[-2.5, 0, 0, 0, 1.5], [[0.5]]]
 
 
 def test_adam_inside_muon_equals_torch_adam():

@@ -25,6 +25,7 @@ from striate.errors import RecipeError
 from striate.recipe import Recipe
 from striate.train.loop import State, Step
 from striate.train.losses import Loss
+from striate.train.optimizers import shrink
 from striate.train.schedules import SCHEDULES
 
 __all__ = ["Shared", "check", "layers_of", "replay", "steps", "work"]
@@ -122,16 +123,21 @@ class Shared:
 
     def publish(self, layer: int, lr: float) -> None:
         """Subtract a layer's gradients from the shared weights, alone on them where controlled."""
-        decay = max(0.0, self.recipe.weight_decay)
         lock: AbstractContextManager[Any] = self.locks[layer] if self.locks else nullcontext()
         with torch.no_grad(), lock:
             for p in self.layers[layer]:
-                if p.grad is None:
-                    continue
-                if decay and p.dim() > 1:
-                    p.mul_(1 - lr * decay)
-                p.add_(p.grad, alpha=-lr)
-                p.grad = None
+                if p.grad is not None:
+                    descend(p, p.grad, lr, self.recipe)
+                    p.grad = None
+
+
+def descend(p: Tensor, grad: Tensor, lr: float, recipe: Recipe) -> None:
+    """Change p in place by one step down its gradient; weights decay and shrink, biases do not."""
+    if recipe.weight_decay > 0 and p.dim() > 1:
+        p.mul_(1 - lr * recipe.weight_decay)
+    p.add_(grad, alpha=-lr)
+    if recipe.l1 and p.dim() > 1:
+        shrink([p], lr * recipe.l1)
 
 
 def work(
@@ -313,7 +319,7 @@ def replay(
                     for p in reversed(layers[layer]):
                         grad = next(grads)
                         if grad is not None:
-                            p.add_(grad, alpha=-rate)
+                            descend(p, grad, rate, recipe)
                 published.append((me, layer))
                 yield
 

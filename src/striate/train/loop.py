@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from striate.errors import RecipeError
 from striate.recipe import Recipe
 from striate.train.losses import Loss, cross_entropy
-from striate.train.optimizers import OPTIMIZERS, Lookahead, without_compiler
+from striate.train.optimizers import OPTIMIZERS, Lookahead, shrink, without_compiler
 from striate.train.schedules import SCHEDULES
 
 __all__ = ["State", "Step", "diverged", "fit", "steps"]
@@ -190,7 +190,7 @@ def diverged(what: str, state: State) -> RecipeError:
 
 
 def _update(state: State, recipe: Recipe, progress: float) -> None:
-    """Clip, step, follow with the slow weights."""
+    """Clip, step, shrink, follow with the slow weights."""
     if state.scaler:
         state.scaler.unscale_(state.optimizer)
     if recipe.clip:
@@ -200,6 +200,9 @@ def _update(state: State, recipe: Recipe, progress: float) -> None:
         state.scaler.update()
     else:
         state.optimizer.step()
+    for group in state.optimizer.param_groups if recipe.l1 else ():
+        weights = [p for p in group["params"] if p.dim() >= 2 and p.grad is not None]
+        shrink(weights, group["lr"] * recipe.l1)
     state.optimizer.zero_grad(set_to_none=True)
     state.index += 1
     if state.lookahead:

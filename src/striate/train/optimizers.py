@@ -1,6 +1,6 @@
 """Optimizers by name: functions (model, recipe) -> torch.optim.Optimizer.
 
-Weights with two or more axes decay; biases and normalisation parameters do not.
+Weights with two or more axes decay or shrink; biases and normalisation parameters do not.
 """
 
 import sys
@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from striate.recipe import Recipe
 
-__all__ = ["OPTIMIZERS", "Lookahead", "Muon", "orthogonalise", "without_compiler"]
+__all__ = ["OPTIMIZERS", "Lookahead", "Muon", "orthogonalise", "shrink", "without_compiler"]
 
 
 def without_compiler() -> None:
@@ -82,6 +83,25 @@ OPTIMIZERS: dict[str, Callable[[nn.Module, Recipe], torch.optim.Optimizer]] = {
     "adamw": adamw,
     "muon": muon,
 }
+
+
+@torch.no_grad()
+def shrink(weights: Iterable[Tensor], amount: float) -> None:
+    """Move every weight towards 0, none beyond it: what an L1 penalty does to an update.
+
+    As a part of the gradient it would make no weight 0, and Muon and Adam would scale it away.
+
+    Math: w <- sign(w) max(0, |w| - amount)
+
+    Args:
+        weights: changed in place.
+        amount: learning rate times penalty, at least 0.
+
+    Source: Duchi, Singer 2009, Efficient Online and Batch Learning using Forward Backward
+        Splitting, section 5.
+    """
+    for weight in weights:
+        weight.copy_(F.softshrink(weight, amount))
 
 
 def orthogonalise(matrices: Tensor, rounds: int = 3) -> Tensor:
