@@ -25,6 +25,14 @@ def test_the_published_form_counts_60_000_layer_by_layer():
     assert layers_of(build("lenet5_1998")) == [156, 12, 1_516, 32, 48_120, 10_164]
 
 
+def test_the_forms_in_between_count_layer_by_layer():
+    assert layers_of(build("lenet5")) == [156, 2_416, 48_120, 10_164, 850]
+    assert layers_of(build("lenet5", table=True)) == [156, 1_516, 48_120, 10_164, 850]
+    linear = layers_of(build("lenet5_1998", outputs="linear"))
+    assert linear == [156, 12, 1_516, 32, 48_120, 10_164, 850]
+    assert layers_of(build("lenet5_1998", outputs="trained"))[-1] == 840
+
+
 def test_the_net_of_1989_and_lenet_1_layer_by_layer():
     assert layers_of(build("lecun1989")) == [1_068, 2_592, 5_790, 310]
     assert layers_of(build("lenet1")) == [104, 8, 512, 24, 1_930]

@@ -44,6 +44,9 @@ PUBLISHED = {
     "chaos_large": 383_160,
 }
 WITH_OPTIONS = [
+    ("lenet5", {"table": True}, 60_806),
+    ("lenet5_1998", {"outputs": "linear"}, 60_850),
+    ("lenet5_1998", {"outputs": "trained"}, 60_840),
     ("googlenet", {"aux": True}, 13_378_280),
     ("capsnet", {"decoder": True}, 8_215_568),
     ("ciresan_mlp", {"units": "1000-500"}, 841 * 1000 + 1000 + 500_500 + 5_010),
@@ -52,7 +55,10 @@ WITH_OPTIONS = [
 
 @pytest.mark.parametrize(("name", "options", "count"), WITH_OPTIONS)
 def test_parameters_with_options(name, options, count):
-    assert sum(p.numel() for p in build(name, **options).parameters()) == count
+    net = build(name, **options)
+    assert sum(p.numel() for p in net.parameters()) == count
+    with torch.inference_mode():
+        assert net.eval()(torch.zeros(1, *net.spec.shape)).shape == (1, len(net.spec.classes))
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -139,6 +145,7 @@ OUT_OF_RANGE = [
     ("eegnet", "dropout", float("nan"), "option 'dropout' of .* must be a finite number; got nan"),
     ("fastnet", "momentum", "much", "option 'momentum' of .* must be a finite number; got 'much'"),
     ("siann1988", "border", "nope", "border must be one of zero, .* got 'nope'"),
+    ("lenet5_1998", "outputs", "nope", "outputs must be fixed, trained or linear; got 'nope'"),
     ("resnet18", "stem", "nope", "stem must be 'imagenet' or 'cifar'; got 'nope'"),
     ("homma1987", "rule", "nope", "rule must be hebb or delta; got 'nope'"),
     ("cresceptron", "pool", "nope", "pool must be max or average; got 'nope'"),

@@ -92,13 +92,16 @@ def lenet1(spec: Spec) -> nn.Module:
     return uniform_by_fan_in(nn.Sequential(features, nn.Linear(width, len(spec.classes))))
 
 
-def lenet5(spec: Spec) -> nn.Module:
+def lenet5(spec: Spec, table: bool = False) -> nn.Module:
     """Build LeNet-5 in its modern form: every map of C3 sees all of S2, linear outputs.
 
-    Inputs of 28 samples an axis are padded to the paper's 32. 61,706 parameters on 1 x 32 x 32
-    with 10 classes (the paper's connection table and RBF outputs make 60,000).
+    Inputs of less than 32 samples an axis are padded by 2, so that 28 become the paper's 32.
+    61,706 parameters on 1 x 32 x 32 with 10 classes, 60,806 with the paper's table; its trained
+    subsampling and its outputs besides are in `lenet5_1998`.
 
     Shape: (N, C, *S) -> (N, K)
+    Args:
+        table: let each map of C3 see the maps of S2 that the paper's table names, not all.
     Raises:
         ValueError: an axis is shorter than 12 samples.
 
@@ -108,7 +111,8 @@ def lenet5(spec: Spec) -> nn.Module:
     axes, pad = spec.axes, 2 if min(spec.size) < 32 else 0
     features = nn.Sequential(
         conv(axes, spec.channels, 6, 5, pad=pad), nn.Tanh(), avg_pool(axes, 2),
-        conv(axes, 6, 16, 5), nn.Tanh(), avg_pool(axes, 2), nn.Flatten(),
+        Convolution(axes, 6, 16, 5, table=C3) if table else conv(axes, 6, 16, 5),
+        nn.Tanh(), avg_pool(axes, 2), nn.Flatten(),
     )  # fmt: skip
     width = prod(measured_shape(features, spec.channels, spec.size))
     classifier = nn.Sequential(
@@ -121,20 +125,25 @@ def lenet5(spec: Spec) -> nn.Module:
     return nn.Sequential(features, classifier)
 
 
-def lenet5_1998(spec: Spec) -> nn.Module:
+def lenet5_1998(spec: Spec, outputs: str = "fixed") -> nn.Module:
     """Build LeNet-5 as published: table of connections, trained subsampling, Euclidean outputs.
 
     60,000 trainable parameters and 340,908 connections on 1 x 32 x 32 with 10 classes: C1 156,
     S2 12, C3 1,516, S4 32, C5 48,120, F6 10,164 [certain]; the 840 centres are fixed bitmaps.
-    What it gives out are negative distances, so that the largest is the most alike.
+    What it gives out are negative distances, so that the largest is the most alike. 60,840
+    parameters where the centres learn too, 60,850 with linear outputs.
 
     Shape: (N, C, *S) -> (N, K)
+    Args:
+        outputs: "fixed" centres, "trained" ones, or "linear" units.
     Raises:
-        ValueError: an axis is shorter than 12 samples.
+        ValueError: an axis is shorter than 12 samples, or the outputs are of an unknown kind.
 
     Source: LeCun, Bottou, Bengio, Haffner 1998, Gradient-Based Learning Applied to Document
         Recognition, Proc. IEEE 86(11), section II.B.
     """
+    if outputs not in ("fixed", "trained", "linear"):
+        raise ValueError(f"outputs must be fixed, trained or linear; got {outputs!r}")
     axes, pad = spec.axes, 2 if min(spec.size) < 32 else 0
     features = nn.Sequential(
         Convolution(axes, spec.channels, 6, 5, padding=pad), ScaledTanh(),
@@ -142,10 +151,11 @@ def lenet5_1998(spec: Spec) -> nn.Module:
         Convolution(axes, 6, 16, 5, table=C3), ScaledTanh(),
         Subsampling(axes, 16), ScaledTanh(), nn.Flatten(),
     )  # fmt: skip
-    width = prod(measured_shape(features, spec.channels, spec.size))
+    width, classes = prod(measured_shape(features, spec.channels, spec.size)), len(spec.classes)
     classifier = nn.Sequential(
         nn.Linear(width, 120), ScaledTanh(), nn.Linear(120, 84), ScaledTanh(),
-        RBFOutput(codes(len(spec.classes)), sign=-1),
+        nn.Linear(84, classes) if outputs == "linear"
+        else RBFOutput(codes(classes), trainable=outputs == "trained", sign=-1),
     )  # fmt: skip
     return uniform_by_fan_in(nn.Sequential(features, classifier))
 
