@@ -28,6 +28,36 @@ def test_a_doubled_weight_doubles_its_share():
     assert torch.allclose(loss(nn.Identity(), X, shares), (sum(alone) + alone[2]) / 6)
 
 
+def test_a_share_of_0_counts_0_where_a_probability_is_0():
+    logits = torch.tensor([[0.0, -torch.inf, 0.0]], requires_grad=True)
+    shares = torch.tensor([[0.5, 0.0, 0.5]])
+    value = cross_entropy()(nn.Identity(), logits, shares)
+    value.backward()
+    assert value.item() == pytest.approx(0.693147, abs=1e-6)
+    assert logits.grad.tolist() == [[0, 0, 0]]
+    assert cross_entropy(0.1)(nn.Identity(), logits, shares).item() == torch.inf
+
+
+@pytest.mark.parametrize(
+    ("y", "said"),
+    [
+        (torch.tensor([0, 1, 2, 3, 1, 4]), "y must name 4 classes by 0 to 3; got 4"),
+        (torch.tensor([0, 1, -100, 3, 1, 2]), "y must name 4 classes by 0 to 3; got -100"),
+        (Y[:5], r"y must be \(6,\) classes or \(6, 4\) shares .*; got \(5,\)"),
+        (torch.ones(6, 3), r"y must be \(6,\) classes or \(6, 4\) shares .*; got \(6, 3\)"),
+        (torch.ones(1, 4), r"y must be \(6,\) classes or \(6, 4\) shares .*; got \(1, 4\)"),
+    ],
+)
+def test_targets_that_do_not_fit_are_named(y, said):
+    with pytest.raises(ValueError, match=said):
+        cross_entropy(0.1)(nn.Identity(), X, y)
+
+
+def test_the_mean_of_no_sample_is_refused():
+    with pytest.raises(ValueError, match="of at least one sample; got"):
+        cross_entropy()(nn.Identity(), X[:0], Y[:0])
+
+
 def test_gradient():
     x = X.clone().requires_grad_()
     shares = torch.rand(6, 4, dtype=torch.float64)
