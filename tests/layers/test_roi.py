@@ -69,6 +69,27 @@ def test_the_gradient_reaches_the_largest_alone():
     assert x.grad[0, 0, 7, 2] == 1
 
 
+@pytest.mark.parametrize("convention", ["overlap", "disjoint"])
+def test_of_equal_samples_the_first_gets_the_gradient(convention):
+    x = torch.zeros(1, 2, 4, 6, requires_grad=True)
+    box = torch.tensor([[0.0, 0, 0, 5, 3]])
+    roi_pool(x, box, (2, 3), convention=convention).sum().backward()
+    wanted = torch.zeros(4, 6)
+    wanted[::2, ::2] = 1
+    assert torch.equal(x.grad, wanted.expand(1, 2, 4, 6))
+
+
+def test_at_ties_the_gradient_is_that_of_torchvision():
+    ops = pytest.importorskip("torchvision.ops")
+    x = torch.randint(-1, 2, (1, 3, 8, 9), generator=torch.Generator().manual_seed(0)).float()
+    boxes, grads = torch.tensor([[0.0, 1, 0, 7, 6], [0, 0, 2, 8, 7]]), []
+    for pool in (roi_pool, ops.roi_pool):
+        each = x.clone().requires_grad_()
+        pool(each, boxes, (3, 4)).square().sum().backward()
+        grads.append(each.grad)
+    assert torch.equal(*grads)
+
+
 def test_gradients():
     x = torch.randn(1, 2, 7, 8, dtype=torch.float64, requires_grad=True)
     boxes = torch.tensor([[0, 1.0, 2, 6, 6]], dtype=torch.float64)

@@ -27,7 +27,8 @@ def roi_pool(
     Math:  overlap: bin i of n covers floor(i L / n) to ceil((i + 1) L / n), L the side in samples,
            so neighbours share a sample where n does not divide L (Caffe, torchvision);
            disjoint: floor(i L / n) to floor((i + 1) L / n), each sample in one bin (the figure of
-           the encyclopaedia).
+           the encyclopaedia). The gradient goes to the largest sample of a bin, of equal
+           ones to the first, row by row.
 
     Args:
         boxes: a row is the number of the sample and x0, y0, x1, y1, both corners included, in
@@ -58,9 +59,15 @@ def roi_pool(
             _bins(low, high - low + 1, count, convention)
             for low, high, count in ((y0, y1, size[0]), (x0, x1, size[1]))
         )
-        cells = [x[sample, :, a:b, c:d].amax((1, 2)) for a, b in rows for c, d in columns]
+        cells = [_largest(x[sample, :, a:b, c:d]) for a, b in rows for c, d in columns]
         pooled.append(torch.stack(cells, 1).view(x.shape[1], *size))
     return torch.stack(pooled) if pooled else x.new_zeros(0, x.shape[1], *size)
+
+
+def _largest(cell: Tensor) -> Tensor:
+    """Return the maximum of each map; amax would share the gradient out among equal ones."""
+    flat = cell.flatten(1)
+    return flat.gather(1, flat.argmax(1, keepdim=True))[:, 0]
 
 
 def _bins(start: int, length: int, count: int, convention: str) -> list[tuple[int, int]]:
