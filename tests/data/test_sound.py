@@ -5,6 +5,7 @@ import wave
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from striate.data.choice import choose_spec
 from striate.data.prepare import prepare_file
@@ -116,3 +117,12 @@ def test_what_is_no_sound_is_said(content, said):
 def test_a_spec_of_sound_is_whole():
     with pytest.raises(ValueError, match="a sound must have size"):
         Spec(kind="sound", channels=16, size=(60,))
+
+
+def test_a_picture_in_the_place_of_a_sound_is_refused_in_words(tmp_path):
+    path = tmp_path / "a.wav"
+    Image.new("L", (8, 8)).save(path, "PNG")
+    for look in (decode_sound, probe_sound):
+        with pytest.raises(DataError, match=r"not a whole sound file: Format not rec") as said:
+            look(path)
+        assert "0x" not in str(said.value)

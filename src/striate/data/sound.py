@@ -69,7 +69,7 @@ def decode_sound(source: Path | bytes) -> Sound:
     try:
         wave, rate = soundfile.read(BytesIO(data), dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, RuntimeError) as error:
-        raise DataError(f"is not a whole sound file: {error}") from error
+        raise DataError(f"is not a whole sound file: {_reason(error)}") from error
     if not len(wave):
         raise DataError("holds no sound: 0 samples")
     if not np.isfinite(wave).all():
@@ -90,8 +90,13 @@ def probe_sound(path: Path) -> SoundHeader:
         with open_regular(path) as file:
             found = soundfile.info(file)
     except (soundfile.SoundFileError, RuntimeError, OSError) as error:
-        raise DataError(f"is not a whole sound file: {error}") from error
+        raise DataError(f"is not a whole sound file: {_reason(error)}") from error
     return SoundHeader(found.frames / max(1, found.samplerate), found.samplerate)
+
+
+def _reason(error: Exception) -> str:
+    """Return libsndfile's own words: soundfile puts the address of an open file before them."""
+    return str(getattr(error, "error_string", error))
 
 
 def _soundfile() -> Any:
