@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from striate.models import build
 from striate.models.ciresan import written
 from striate.spec import Spec
 
@@ -49,3 +50,10 @@ def test_windows_may_hang_over_the_end():
 def test_other_words_are_said(text):
     with pytest.raises(ValueError, match="is no part such as 20C4, MP2 or 150N"):
         written(SPEC, text)
+
+
+def test_the_deep_net_has_the_published_weights_besides_its_biases():
+    net = build("ciresan_mlp")
+    weights = sum(p.numel() for p in net.parameters() if p.dim() == 2)
+    biases = sum(p.numel() for p in net.parameters() if p.dim() == 1)
+    assert (weights, biases) == (12_107_500, 7_510)
