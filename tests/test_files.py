@@ -4,7 +4,17 @@ import os
 
 import pytest
 
-from striate.files import read_regular, replacing
+from striate.files import cache_folder, read_regular, replacing
+
+
+def test_the_cache_is_where_the_environment_says_or_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("STRIATE_CACHE", str(tmp_path / "named"))
+    assert cache_folder() == tmp_path / "named"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("STRIATE_CACHE", "")
+    assert cache_folder() == tmp_path / ".cache" / "striate"
+    monkeypatch.delenv("STRIATE_CACHE")
+    assert cache_folder() == tmp_path / ".cache" / "striate"
 
 
 def test_a_pipe_and_a_device_are_refused_before_they_are_opened(tmp_path):

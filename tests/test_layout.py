@@ -21,7 +21,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "device": {"errors"},
     "recipe": {"errors"},
     "container": {"errors"},
-    "kernels": {"errors"},
+    "kernels": {"errors", "files"},
     "layers": {"errors", "kernels"},
     "models": {"errors", "spec", "layers"},
     "data": {"errors", "spec", "files"},

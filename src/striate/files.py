@@ -1,4 +1,4 @@
-"""Files that come to an end, and files that are whole or not there."""
+"""Files that come to an end, that are whole or not there; the folder of what can be made anew."""
 
 import errno
 import os
@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-__all__ = ["open_regular", "read_regular", "replacing"]
+__all__ = ["cache_folder", "open_regular", "read_regular", "replacing"]
+
+
+def cache_folder() -> Path:
+    """Return $STRIATE_CACHE, or ~/.cache/striate: what lies there can be made or fetched anew."""
+    named = os.environ.get("STRIATE_CACHE")
+    return Path(named) if named else Path.home() / ".cache" / "striate"
 
 
 def open_regular(path: str | Path) -> BufferedReader:

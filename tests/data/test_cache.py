@@ -297,9 +297,6 @@ def test_the_environment_names_the_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("STRIATE_CACHE", str(tmp_path / "named"))
     open_cache(samples, RGB8)
     assert len(entries(tmp_path / "named")) == 1
-    monkeypatch.delenv("STRIATE_CACHE")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert cache_module.cache_folder() == tmp_path / ".cache" / "striate"
 
 
 def test_a_full_disk_leaves_the_previous_state_and_says_what_it_wanted(tmp_path):

@@ -28,9 +28,10 @@ from striate.data.rows import Row, array_facts, array_row, file_row, full_hash, 
 from striate.data.samples import Fault, Samples
 from striate.data.threads import in_runs
 from striate.errors import DataError
+from striate.files import cache_folder
 from striate.spec import DTYPES, Spec
 
-__all__ = ["Cache", "cache_folder", "open_cache", "statistics"]
+__all__ = ["Cache", "open_cache", "statistics"]
 
 logger = logging.getLogger("striate")
 
@@ -120,12 +121,6 @@ class _Job:
         return x, rows
 
 
-def cache_folder() -> Path:
-    """Return $STRIATE_CACHE, or ~/.cache/striate."""
-    named = os.environ.get("STRIATE_CACHE")
-    return Path(named) if named else Path.home() / ".cache" / "striate"
-
-
 def open_cache(
     samples: Samples,
     spec: Spec,
@@ -139,7 +134,7 @@ def open_cache(
     be written the rows stay in memory, and a warning says so.
 
     Args:
-        folder: of the cache; None: `cache_folder()`.
+        folder: of the cache; None: `files.cache_folder()`.
         threads: that read and decode; 0: one a processor.
         progress: called with (samples done, samples in all) while decoding.
 

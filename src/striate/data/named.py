@@ -21,6 +21,7 @@ from striate.data.canon import read_fsdd, read_polarity, read_usps
 from striate.data.cifar import find_cifar, read_cifar
 from striate.data.samples import Samples
 from striate.errors import DataError, suggest
+from striate.files import cache_folder
 
 __all__ = ["NAMES", "read_named"]
 
@@ -102,7 +103,7 @@ def read_named(name: str, labelled: bool = True, home: Path | None = None) -> Sa
     digits and film reviews are not downloaded.
 
     Args:
-        home: the cache folder; None is STRIATE_CACHE, or ~/.cache/striate.
+        home: the cache folder; None is `files.cache_folder()`.
 
     Raises:
         DataError: no data set of this name, no copy and no network, or another checksum.
@@ -153,8 +154,7 @@ def _digits(labelled: bool) -> Samples:
 
 
 def _home(home: Path | None) -> Path:
-    cache = home or os.environ.get("STRIATE_CACHE") or Path.home() / ".cache" / "striate"
-    return Path(cache) / "data"
+    return (home or cache_folder()) / "data"
 
 
 def _places(home: Path | None) -> list[Path]:

@@ -40,7 +40,7 @@ def read(path: str | Path, labelled: bool = True, home: Path | None = None) -> S
         path: a file, a folder or a name.
         labelled: False reads files and arrays to predict: labels are -1, and folders are no
             classes.
-        home: the cache folder, where downloads go; None is STRIATE_CACHE, or ~/.cache/striate.
+        home: the cache folder, where downloads go; None is `files.cache_folder()`.
 
     Raises:
         DataError: nothing is there, or it does not hold what it should.

@@ -6,9 +6,7 @@ next process answers alike, to the bit, without trying.
 
 import hashlib
 import json
-import os
 import platform
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ import torch
 from torch import Tensor
 
 from striate import __version__
+from striate.files import cache_folder, replacing
 from striate.kernels.library import level, reason, setting
 
 __all__ = ["DEPTHWISE", "DIRECT", "TORCH", "WINOGRAD", "Call", "estimate", "fastest", "remembered"]
@@ -157,20 +156,15 @@ def _keep(known: Mapping[str, int]) -> None:
     file = _file()
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", dir=file.parent, suffix=".json", delete=False, encoding="utf-8"
-        ) as new:
+        with replacing(file, shared=True) as new:
             json.dump(dict(known), new, indent=0)
-        os.replace(new.name, file)
     except OSError:
         return
 
 
 def _file() -> Path:
-    named = os.environ.get("STRIATE_CACHE")
-    home = Path(named) if named else Path.home() / ".cache" / "striate"
     about = f"{_processor()} {level()} {torch.__version__} {__version__}"
-    return home / "kernels" / f"{hashlib.sha256(about.encode()).hexdigest()[:16]}.json"
+    return cache_folder() / "kernels" / f"{hashlib.sha256(about.encode()).hexdigest()[:16]}.json"
 
 
 @cache
