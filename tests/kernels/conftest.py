@@ -1,5 +1,7 @@
 """The kernels, where they are built; every instruction set that this CPU has."""
 
+from collections import Counter
+
 import pytest
 import torch
 
@@ -44,3 +46,19 @@ def ours(monkeypatch):
         assert dispatch.TORCH == 0
 
     return use
+
+
+@pytest.fixture
+def always_ours(monkeypatch):
+    """Let no call of any size go to PyTorch, and count them by direction."""
+    from striate.kernels import accelerated, dispatch
+
+    counts = Counter()
+
+    def fastest(call, attempt):
+        counts[call.direction] += 1
+        return attempt(max(dispatch.WINOGRAD) if call.winograd else dispatch.DIRECT)
+
+    monkeypatch.setattr(accelerated, "SMALL", 0)
+    monkeypatch.setattr("striate.kernels.convolution.fastest", fastest)
+    return counts
