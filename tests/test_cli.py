@@ -16,6 +16,7 @@ from PIL import Image
 import striate
 from striate.cli import process_start, run
 from striate.data import threads
+from striate.kernels import reason
 from striate.recipe import Recipe
 
 QUICK = ["--set", "model.width=8", "--threads", "1", "--epochs", "2", "--size", "16"]
@@ -551,7 +552,7 @@ def test_profile_prints_the_keys_of_the_design(call):
     )  # fmt: skip
     assert set(found["layers"][0]) == {
         *("name", "kind", "shape", "parameters", "connections", "macs"),
-        *("receptive_field", "jump", "seconds"),
+        *("receptive_field", "jump", "kernel", "seconds"),
     }
 
 
@@ -561,6 +562,7 @@ def test_profile_takes_a_bundle_or_another_size(call, trained):
     assert code == 0
     assert out.splitlines()[0].split() == [
         *("layer", "kind", "shape", "parameters", "connections", "MACs", "field", "jump", "ms"),
+        *(() if reason() else ("kernel",)),
     ]
     small, large = (
         json.loads(call("profile", "resnet20", "--size", size, "--no-fields", "--json")[1])["macs"]
@@ -574,6 +576,7 @@ def test_profile_takes_a_bundle_or_another_size(call, trained):
     [
         (["lenet6"], "did you mean 'lenet5'"),
         (["lenet5", "--size", "3by8"], "such as 3x64x64; got '3by8'"),
+        (["lenet5", "--batch", "0"], "'--batch': Input should be greater than or equal to 1"),
     ],
 )
 def test_profile_says_what_it_wanted(call, arguments, message):

@@ -27,7 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "data": {"errors", "spec", "files"},
     "bundle": {"errors", "spec", "recipe", "container", "models"},
     "train": {"errors", "spec", "recipe", "data", "bundle", "kernels", "files"},
-    "analysis": {"errors", "spec", "layers", "files"},
+    "analysis": {"errors", "spec", "layers", "kernels", "files"},
     "deploy": {
         *("errors", "spec", "container", "data.prepare", "data.readers", "bundle", "device"),
     },
@@ -46,7 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "options": {"errors", "recipe"},
     "show": set(),
     "catalogue": {
-        *("errors", "bundle", "models", "analysis", "card", "lessons", "show", "files"),
+        *("errors", "bundle", "models", "kernels", "analysis", "card", "lessons", "show", "files"),
     },
     "cli": {
         *("errors", "spec", "recipe", "models", "data", "bundle", "train", "analysis", "deploy"),

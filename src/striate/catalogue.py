@@ -64,11 +64,15 @@ def profile(
         str | None, typer.Option(help="of a sample, CxH or CxHxW ..., in place of its own")
     ] = None,
     fields: Annotated[bool, typer.Option(help="measure what each layer sees")] = True,
+    batch: Annotated[
+        int, typer.Option(min=1, help="samples at once, which decides on kernels and times")
+    ] = 1,
     as_json: Json = False,
 ) -> None:
     """Print what a network costs, layer by layer: shapes, parameters, connections, MACs, time."""
     from striate import bundle, models
     from striate.analysis.profiler import profile as measure
+    from striate.kernels import accelerate
 
     if target in models.MODELS or not Path(target).exists():
         spec = _sized(models.published(target), size) if target in models.MODELS else None
@@ -78,7 +82,7 @@ def profile(
         net, spec = found.model, found.spec
         if size:
             raise RecipeError("a bundle has a size of its own; leave out --size, or name a network")
-    measured = measure(net, spec, fields=fields)
+    measured = measure(accelerate(net), spec, fields=fields, batch=batch)
     if as_json:
         show_json({**measured.to_json(), "model": target})
     else:

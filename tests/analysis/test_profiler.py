@@ -1,10 +1,16 @@
 """Published counts read off the modules; MACs by hand; a table that says it all."""
 
+import copy
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
-from striate import analysis
+from striate import accelerate, analysis
+from striate.analysis import profiler
+from striate.kernels import accelerated, reason
+from striate.kernels.dispatch import NAMES
 from striate.models import MODELS, build, published
 from striate.spec import Spec
 
@@ -153,7 +159,7 @@ def test_json_and_table():
     row = found.to_json()["layers"][0]
     assert set(row) == {
         *("name", "kind", "shape", "parameters", "connections", "macs"),
-        *("receptive_field", "jump", "seconds"),
+        *("receptive_field", "jump", "kernel", "seconds"),
     }
     text = str(found)
     assert "61,706" in text
@@ -167,6 +173,8 @@ def test_a_model_of_its_own_needs_a_sample():
         analysis.profile(nn.Conv1d(1, 1, 3), (0, 4))
     with pytest.raises(ValueError, match=r"cannot take a sample \(2, 8\)"):
         analysis.profile(nn.Conv1d(1, 1, 3), (2, 8))
+    with pytest.raises(ValueError, match="batch must be at least 1; got 0"):
+        analysis.profile(nn.Conv1d(1, 1, 3), (1, 8), batch=0)
 
 
 def test_a_spec_will_do():
@@ -178,3 +186,32 @@ def test_layers_that_give_less_than_before_are_named():
     net = nn.Sequential(nn.Conv1d(1, 4, 3, padding=1), nn.MaxPool1d(2), nn.Conv1d(4, 8, 1))
     found = analysis.profile(net, (1, 16), fields=False)
     assert [layer.kind for layer in found.narrowing()] == ["MaxPool1d"]
+
+
+def test_who_computes_it_changes_no_count_and_no_field(monkeypatch):
+    if reason():
+        pytest.skip(reason())
+    monkeypatch.setattr(accelerated, "SMALL", 0)
+    monkeypatch.setattr("striate.kernels.convolution.fastest", lambda _, attempt: attempt(4))
+    plain = nn.Sequential(
+        nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(),
+        nn.Conv2d(16, 4, 3, padding=1, padding_mode="circular"),
+    )  # fmt: skip
+    slow, fast = (
+        analysis.profile(net, (3, 12, 12), batch=4)
+        for net in (plain, accelerate(copy.deepcopy(plain)))
+    )
+    assert [replace(row, kernel=None, seconds=0) for row in fast.layers] == [
+        replace(row, kernel=None, seconds=0) for row in slow.layers
+    ]
+    assert [row.kernel for row in slow.layers] == ["pytorch", None, "pytorch"]
+    assert fast.layers[0].kernel in {*NAMES.values(), "tried at first use"}
+    assert [row.kernel for row in fast.layers[1:]] == [None, "pytorch"]
+    assert str(slow).splitlines()[1].endswith("  pytorch")
+
+
+def test_without_kernels_none_is_shown(monkeypatch):
+    monkeypatch.setattr(profiler, "reason", lambda: "none were built")
+    found = analysis.profile(nn.Conv2d(1, 1, 3), (1, 8, 8))
+    assert found.layers[0].kernel is None
+    assert str(found).splitlines()[0].endswith("  ms")

@@ -9,7 +9,8 @@ from torch import nn
 
 import striate
 from striate.kernels import accelerated
-from striate.kernels.accelerated import FastConv2d, accelerate, report
+from striate.kernels.accelerated import FastConv2d, accelerate, as_torch, kernel_of, report
+from striate.kernels.dispatch import Call
 
 
 def network():
@@ -143,3 +144,29 @@ def test_an_accelerated_network_can_be_compiled():
     torch.testing.assert_close(compiled(x), net(x))
     compiled(x).sum().backward()
     assert net[0].weight.grad is not None
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "name"),
+    [(0, "pytorch"), (1, "direct"), (2, "winograd 2x2"), (4, "winograd 4x4"),
+     (None, "tried at first use")],
+)  # fmt: skip
+def test_who_will_compute_a_layer_can_be_asked(monkeypatch, algorithm, name):
+    asked = []
+    monkeypatch.setattr(accelerated, "foreseen", lambda call: asked.append(call) or algorithm)
+    layer, x = nn.Conv2d(16, 32, 3, padding="same"), torch.zeros(4, 16, 10, 12)
+    assert kernel_of(layer, x) == "pytorch"  # it is not ours yet
+    assert kernel_of(accelerate(layer), x) == name
+    one, size = (1, 1, 1), (1, 10, 12)
+    threads = torch.get_num_threads()
+    wanted = Call("forward", 4, 16, 32, size, size, (1, 3, 3), one, (0, 1, 1), one, 1, threads)
+    assert asked == [wanted]
+    assert kernel_of(layer, x.double()) == "pytorch"
+
+
+def test_a_network_can_be_torchs_for_a_while():
+    net = accelerate(network())
+    before = [type(module) for module in net]
+    with as_torch(net):
+        assert FastConv2d not in map(type, net)
+    assert [type(module) for module in net] == before

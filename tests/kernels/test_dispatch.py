@@ -8,7 +8,7 @@ import torch
 
 from striate.errors import UserError
 from striate.kernels import dispatch
-from striate.kernels.dispatch import DIRECT, TORCH, Call, estimate, fastest
+from striate.kernels.dispatch import DIRECT, TORCH, Call, estimate, fastest, foreseen
 
 
 def call(n, c, o, h, w):
@@ -59,6 +59,16 @@ def test_what_is_clear_is_not_tried(monkeypatch):
     calls = []
     assert fastest(CLEAR, slow(calls, TORCH)) == 4
     assert calls == [4]
+
+
+def test_who_will_compute_it_is_known_where_it_is_clear_or_was_tried(monkeypatch):
+    monkeypatch.setattr(dispatch, "level", lambda: "avx512")
+    assert foreseen(CLEAR) == 4
+    assert foreseen(UNCLEAR) is None
+    fastest(UNCLEAR, slow([], DIRECT))
+    assert foreseen(UNCLEAR) == DIRECT
+    monkeypatch.setenv("STRIATE_KERNELS", "torch")
+    assert foreseen(CLEAR) == foreseen(UNCLEAR) == TORCH
 
 
 @pytest.mark.parametrize("chosen", [TORCH, 4])

@@ -12,6 +12,8 @@ from torch.nn.modules.conv import _ConvNd
 from torch.utils.flop_counter import FlopCounterMode
 
 from striate.analysis.receptive import Field, receptive_fields, units, watched
+from striate.kernels.accelerated import as_torch, kernel_of
+from striate.kernels.library import reason
 from striate.spec import Spec
 
 __all__ = ["Layer", "Profile", "profile"]
@@ -34,6 +36,8 @@ class Layer:
         receptive_field: samples of the input that one position sees, an axis each; None: not asked,
             or the model refuses the NaN by which it is measured.
         jump: distance of neighbouring fields, in samples, an axis each.
+        kernel: what computes it, as `dispatch.NAMES`; None: no convolution, or nothing to choose
+            from, for want of a CPU or of our kernels.
         seconds: for one sample.
     """
 
@@ -45,6 +49,7 @@ class Layer:
     macs: int
     receptive_field: tuple[int, ...] | None
     jump: tuple[float, ...] | None
+    kernel: str | None
     seconds: float
 
 
@@ -83,14 +88,17 @@ class Profile:
     def __str__(self) -> str:
         """Return a table."""
         rows: list[tuple[str, ...]] = [
-            ("layer", "kind", "shape", "parameters", "connections", "MACs", "field", "jump", "ms")
-        ]
+            ("layer", "kind", "shape", "parameters", "connections", "MACs", "field", "jump", "ms",
+             "kernel")
+        ]  # fmt: skip
         rows += [_row(layer) for layer in self.layers]
         total = (f"{self.parameters:,}", f"{self.connections:,}", f"{self.macs:,}")
         seconds = sum(layer.seconds for layer in self.layers)
-        rows.append((self.model, "", "", *total, "", "", f"{1000 * seconds:.2f}"))
+        rows.append((self.model, "", "", *total, "", "", f"{1000 * seconds:.2f}", ""))
+        if not any(layer.kernel for layer in self.layers):
+            rows = [row[:-1] for row in rows]
         widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-        left = (0, 1, 2)
+        left = (0, 1, 2, 9)
         lines = [
             "  ".join(
                 cell.ljust(width) if i in left else cell.rjust(width)
@@ -105,8 +113,10 @@ def _row(layer: Layer) -> tuple[str, ...]:
     field = "" if layer.receptive_field is None else _times(layer.receptive_field)
     jump = "" if layer.jump is None or not any(layer.jump) else _times(layer.jump)
     counts = (f"{layer.parameters:,}", f"{layer.connections:,}", f"{layer.macs:,}")
-    shape = _times(layer.shape)
-    return (layer.name, layer.kind, shape, *counts, field, jump, f"{1000 * layer.seconds:.2f}")
+    shape, milliseconds = _times(layer.shape), f"{1000 * layer.seconds:.2f}"
+    return (
+        layer.name, layer.kind, shape, *counts, field, jump, milliseconds, layer.kernel or "",
+    )  # fmt: skip
 
 
 def _times(numbers: tuple[float, ...]) -> str:
@@ -119,6 +129,7 @@ def profile(
     spec_or_shape: Spec | tuple[int, ...] | None = None,
     *,
     fields: bool = True,
+    batch: int = 1,
 ) -> Profile:
     """Count and time every layer of a model on one sample.
 
@@ -130,10 +141,13 @@ def profile(
         model: any `nn.Module` that takes (N, C, *S); it is put into evaluation mode meanwhile.
         spec_or_shape: what a sample is, or (C, *S); None: what `models.build` built it for.
         fields: measure the receptive fields too, which takes a hundred runs or so.
+        batch: samples at once where times are taken: what computes a layer depends on it.
 
     Raises:
-        ValueError: no sample is known, or the model cannot take it.
+        ValueError: no sample is known, or the model cannot take it; `batch` is below 1.
     """
+    if batch < 1:
+        raise ValueError(f"batch must be at least 1; got {batch}")
     shape = _shape(model, spec_or_shape)
     parameter = next(iter(model.parameters()), torch.zeros(()))
     like: dict[str, Any] = {"device": parameter.device}
@@ -141,16 +155,18 @@ def profile(
         like["dtype"] = parameter.dtype
     x = torch.rand(1, *shape, generator=torch.Generator().manual_seed(0)).to(**like)
     rows, macs = _count(model, x)
-    seconds = _time(model, x)
+    many = x.expand(batch, *shape).contiguous()
+    seconds, kernels = _time(model, many), _kernels(model, many)
     seen = (fields and _fields(model, x)) or [None] * len(rows)
     layers = tuple(
         replace(
             row,
             receptive_field=field.size if field else None,
             jump=field.jump if field else None,
-            seconds=elapsed,
+            kernel=kernel,
+            seconds=elapsed / batch,
         )
-        for row, field, elapsed in zip(rows, seen, seconds, strict=True)
+        for row, field, kernel, elapsed in zip(rows, seen, kernels, seconds, strict=True)
     )
     total = sum(p.numel() for p in model.parameters())
     linked = sum(layer.connections for layer in layers)
@@ -179,7 +195,7 @@ def _shape(model: nn.Module, given: Spec | tuple[int, ...] | None) -> tuple[int,
 
 
 def _count(model: nn.Module, x: Tensor) -> tuple[list[Layer], int]:
-    """Return the counts of each call, and all macs; fields and seconds are still open."""
+    """Return the counts of each call, and all macs; what is measured is still open."""
     rows: list[Layer] = []
     counted: set[int] = set()
     counter = FlopCounterMode(display=False)
@@ -190,10 +206,11 @@ def _count(model: nn.Module, x: Tensor) -> tuple[list[Layer], int]:
         own_count = sum(p.numel() for p in own)
         kind, shape = type(module).__name__, tuple(y.shape[1:])
         linked = connections(module, x, y)
-        rows.append(Layer(name, kind, shape, own_count, linked, int(flops) // 2, None, None, 0.0))
+        macs = int(flops) // 2
+        rows.append(Layer(name, kind, shape, own_count, linked, macs, None, None, None, 0.0))
 
     try:
-        with counter:
+        with as_torch(model), counter:
             _metered(model, x, counter.get_total_flops, saw)
     except RuntimeError as error:
         raise ValueError(f"the model cannot take a sample {tuple(x.shape[1:])}: {error}") from error
@@ -274,3 +291,17 @@ def _time(model: nn.Module, x: Tensor) -> list[float]:
         runs.append([])
         _metered(model, x, now, saw)
     return [min(times) for times in zip(*runs, strict=True)]
+
+
+def _kernels(model: nn.Module, x: Tensor) -> list[str | None]:
+    """Return what computes each call; ask once it has run, and what had to be tried was tried."""
+    found: list[str | None] = []
+    ours = x.device.type == "cpu" and not reason()
+
+    def saw(name: str, module: nn.Module, inputs: Any, y: Any) -> None:
+        asked = ours and isinstance(module, _ConvNd)
+        found.append(kernel_of(module, inputs[0]) if asked else None)
+
+    with watched(model, saw):
+        model(x)
+    return found

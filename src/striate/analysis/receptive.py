@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from striate.kernels.accelerated import as_torch
+
 __all__ = ["Field", "evaluating", "receptive_fields", "units", "watched"]
 
 
@@ -93,8 +95,9 @@ def receptive_fields(model: nn.Module, x: Tensor) -> list[Field]:
     Raises:
         ValueError: the model gives NaN for x itself, or refuses NaN.
     """
-    probe = _Probe(model, x)
-    return [probe.field(call) for call in range(len(probe.axes_of))]
+    with as_torch(model):
+        probe = _Probe(model, x)
+        return [probe.field(call) for call in range(len(probe.axes_of))]
 
 
 class _Probe:

@@ -1,15 +1,18 @@
 """`accelerate`: give the modules of any network the fastest kernels that there are for them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 
 import torch
 from torch import Tensor, nn
 
-from striate.kernels.convolution import convolution
+from striate.kernels.convolution import called, convolution, geometry
+from striate.kernels.dispatch import NAMES, TORCH, foreseen
 from striate.kernels.library import reason
 
-__all__ = ["Accelerated", "FastConv2d", "accelerate", "report"]
+__all__ = ["Accelerated", "FastConv2d", "accelerate", "as_torch", "kernel_of", "report"]
 
 
 class FastConv2d(nn.Conv2d):
@@ -112,3 +115,35 @@ def _unknown(module: nn.Conv2d) -> str:
     if isinstance(module.padding, str) and ends[::2] != ends[1::2]:
         return f"padding 'same' is not the same on both sides of kernel {module.kernel_size}"
     return ""
+
+
+@contextmanager
+def as_torch(model: nn.Module) -> Iterator[None]:
+    """Let PyTorch compute a network meanwhile: it counts its own operators, and NaN stays in place.
+
+    Winograd's algorithm spreads a NaN over all outputs of its tile.
+    """
+    ours: list[nn.Module] = [m for m in model.modules() if type(m) is FastConv2d]
+    for module in ours:
+        module.__class__ = nn.Conv2d
+    try:
+        yield
+    finally:
+        for module in ours:
+            module.__class__ = FastConv2d
+
+
+def kernel_of(layer: nn.Module, x: Tensor) -> str:
+    """Name what computes a convolution's answer to x, without computing it.
+
+    Args:
+        layer: a convolution of any kind.
+    """
+    if not (isinstance(layer, FastConv2d) and _ours(layer, x, layer.weight)):
+        return NAMES[TORCH]
+    own = geometry(
+        x.shape[0], x.shape[2:], layer.weight, list(layer.stride), list(_padding(layer)),
+        list(layer.dilation), layer.groups,
+    )  # fmt: skip
+    algorithm = foreseen(called("forward", own))
+    return "tried at first use" if algorithm is None else NAMES[algorithm]

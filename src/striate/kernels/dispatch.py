@@ -21,11 +21,26 @@ from striate import __version__
 from striate.files import cache_folder, replacing
 from striate.kernels.library import level, reason, setting
 
-__all__ = ["DEPTHWISE", "DIRECT", "TORCH", "WINOGRAD", "Call", "estimate", "fastest", "remembered"]
+__all__ = [
+    "DEPTHWISE",
+    "DIRECT",
+    "NAMES",
+    "TORCH",
+    "WINOGRAD",
+    "Call",
+    "estimate",
+    "fastest",
+    "foreseen",
+    "remembered",
+]
 
 # An algorithm's number: PyTorch's own, our direct one, Winograd's with tiles of 2 or 4, and that of
 # a kernel for each channel.
 TORCH, DIRECT, WINOGRAD, DEPTHWISE = 0, 1, (2, 4), 3
+NAMES = {
+    TORCH: "pytorch", DIRECT: "direct", DEPTHWISE: "depthwise",
+    2: "winograd 2x2", 4: "winograd 4x4",
+}  # fmt: skip
 TRIES = 3
 CLEAR = 1.5  # a difference in the estimate that is believed
 
@@ -107,6 +122,17 @@ def estimate(call: Call) -> dict[int, float]:
     return cost
 
 
+def foreseen(call: Call) -> int | None:
+    """Return which algorithm computes a call, without computing it; None where it is tried first.
+
+    What was tried before is known; else the estimate says it where it is clear.
+    """
+    if reason():
+        return TORCH
+    able = _able(call)
+    return remembered().get(call.key, able[0] if len(able) == 1 else None)
+
+
 def fastest(call: Call, attempt: Callable[[int], Tensor]) -> Tensor:
     """Return attempt(algorithm) of the algorithm that is the fastest here.
 
@@ -118,13 +144,17 @@ def fastest(call: Call, attempt: Callable[[int], Tensor]) -> Tensor:
         return attempt(TORCH)
     known = remembered()
     if call.key not in known:
-        cost = estimate(call)
-        least = min(cost.values())
-        measure = setting() == "measure" or level() == "baseline"  # estimates are of other CPUs
-        able = tuple(k for k, value in cost.items() if measure or value < CLEAR * least)
+        able = _able(call)
         known[call.key] = able[0] if len(able) == 1 else _tried(able, attempt)
         _keep(known)
     return attempt(known[call.key])
+
+
+def _able(call: Call) -> tuple[int, ...]:
+    """Return the algorithms that may be the fastest: one where the estimate is clear."""
+    cost = estimate(call)
+    measure = setting() == "measure" or level() == "baseline"  # estimates are of other CPUs
+    return tuple(k for k, value in cost.items() if measure or value < CLEAR * min(cost.values()))
 
 
 def _tried(algorithms: tuple[int, ...], attempt: Callable[[int], Tensor]) -> int:
