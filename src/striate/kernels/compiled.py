@@ -68,6 +68,8 @@ def rewrite(module: GraphModule) -> GraphModule:
         for node in graph.find_nodes(op="call_function", target=kind):
             with graph.inserting_before(node):
                 change(node)
+    for node in graph.find_nodes(op="call_function", target=aten.view.default):
+        node.target = aten.reshape.default  # not every view is one where channels lie last
     graph.eliminate_dead_code()
     module.recompile()
     return module

@@ -17,7 +17,7 @@ from striate.kernels.library import Conv, run
 __all__ = ["convolution"]
 
 Numbers = list[int]  # one an axis
-NAMES = {DIRECT: "direct", DEPTHWISE: "depthwise"}  # in the library; the others are Winograd's
+PREFIX = {DIRECT: "direct", DEPTHWISE: "depthwise"}  # in the library; of the others: winograd
 
 
 def convolution(
@@ -99,14 +99,14 @@ def last(x: Tensor) -> Tensor:
     torch calls any order channels-last where an axis has size 1, and leaves it as it is.
     """
     moved = x.movedim(1, -1)
-    return (
-        x if moved.is_contiguous() and moved.stride(-1) == 1 else moved.contiguous().movedim(-1, 1)
-    )
+    if moved.is_contiguous() and moved.stride(-1) == 1:
+        return x
+    return empty(x.shape[0], x.shape[1], x.shape[2:]).copy_(x)
 
 
 def empty(n: int, c: int, size: Sequence[int]) -> Tensor:
-    """Return memory for samples, channels last."""
-    return torch.empty(n, *size, c).movedim(-1, 1)
+    """Return memory for samples, channels last; no view, which nothing behind could change."""
+    return torch.empty_permuted((n, c, *size), (0, *range(2, len(size) + 2), 1))
 
 
 def called(direction: str, own: Conv) -> Call:
@@ -158,7 +158,7 @@ def _convolved(
             )
             return last(_finished(y, addend, low, high))
         y, own.tile = empty(own.n, own.o, own.out[3 - axes :]), algorithm
-        name = NAMES.get(algorithm, "winograd") + "_forward"
+        name = PREFIX.get(algorithm, "winograd") + "_forward"
         run(name, own, x.data_ptr(), weight.data_ptr(), shift, added, y.data_ptr())
         return y
 
@@ -184,7 +184,7 @@ def convolve_input(
         dx = empty(own.n, own.c, size)
         if algorithm == TORCH:
             return last(_backward(dy, dx, weight, 0, stride, padding, dilation, groups))
-        if name := NAMES.get(algorithm):
+        if name := PREFIX.get(algorithm):
             run(name + "_input", own, dy.data_ptr(), weight.data_ptr(), dx.data_ptr())
         else:
             back = turned(own)
@@ -210,7 +210,7 @@ def convolve_weight(
         if algorithm == TORCH:
             return _backward(dy, x, dw, 1, stride, padding, dilation, groups).contiguous()
         own.tile = algorithm
-        name = NAMES.get(algorithm, "winograd") + "_weight"
+        name = PREFIX.get(algorithm, "winograd") + "_weight"
         run(name, own, x.data_ptr(), dy.data_ptr(), dw.data_ptr())
         return dw
 
