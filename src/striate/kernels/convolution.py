@@ -13,6 +13,7 @@ from torch import Tensor
 
 from striate.kernels.dispatch import DEPTHWISE, DIRECT, TORCH, Call, fastest
 from striate.kernels.library import Conv, run
+from striate.kernels.memory import empty
 
 __all__ = ["convolution"]
 
@@ -102,11 +103,6 @@ def last(x: Tensor) -> Tensor:
     if moved.is_contiguous() and moved.stride(-1) == 1:
         return x
     return empty(x.shape[0], x.shape[1], x.shape[2:]).copy_(x)
-
-
-def empty(n: int, c: int, size: Sequence[int]) -> Tensor:
-    """Return memory for samples, channels last; no view, which nothing behind could change."""
-    return torch.empty_permuted((n, c, *size), (0, *range(2, len(size) + 2), 1))
 
 
 def called(direction: str, own: Conv) -> Call:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from striate.kernels.convolution import last
 from striate.kernels.library import Norm, run
+from striate.kernels.memory import empty
 
 __all__ = ["batch_norm"]
 
@@ -43,6 +44,10 @@ def _call(name: str, geometry: Norm, *tensors: Tensor | None) -> None:
     run(name, geometry, *(None if x is None else x.data_ptr() for x in tensors))
 
 
+def _memory(x: Tensor) -> Tensor:
+    return empty(x.shape[0], x.shape[1], x.shape[2:])
+
+
 def _whole(x: Tensor | None) -> Tensor | None:
     return None if x is None else x.contiguous()
 
@@ -55,7 +60,7 @@ def normalise(
     """Normalise by the statistics of x."""
     x, weight, bias = last(x), _whole(weight), _whole(bias)
     addend = None if addend is None else last(addend)
-    y, mean, variance = torch.empty_like(x), x.new_empty(x.shape[1]), x.new_empty(x.shape[1])
+    y, mean, variance = _memory(x), x.new_empty(x.shape[1]), x.new_empty(x.shape[1])
     geometry = _geometry(x, epsilon, low, high)
     _call("norm_forward", geometry, x, weight, bias, addend, y, mean, variance)
     return y, mean, variance
@@ -72,8 +77,8 @@ def normalise_backward(
     """
     x, dy, weight, bias = last(x), last(dy), _whole(weight), _whole(bias)
     y = None if y is None else last(y)
-    dx, dweight, dbias = torch.empty_like(x), torch.empty_like(mean), torch.empty_like(mean)
-    dsum = mean.new_empty(0) if y is None else torch.empty_like(x)
+    dx, dweight, dbias = _memory(x), torch.empty_like(mean), torch.empty_like(mean)
+    dsum = mean.new_empty(0) if y is None else _memory(x)
     geometry, known = _geometry(x, epsilon, low, high), (weight, bias, mean, variance)
     _call("norm_backward", geometry, x, dy, y, *known, dx, dweight, dbias, dsum)
     return dx, dweight, dbias, dsum

@@ -1,0 +1,85 @@
+"""Memory for large answers, kept for the next one when an answer is gone.
+
+glibc gives blocks of more than 32 MB back to the system as soon as they are free. To get them anew,
+page by page, takes several times as long as to fill them.
+"""
+
+import ctypes
+import weakref
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+from math import prod
+from threading import Lock
+
+import torch
+from torch import Tensor
+
+__all__ = ["LARGE", "Pool", "empty"]
+
+LARGE = 32 << 20  # bytes from which on memory is kept
+
+
+class Pool:
+    """Blocks of memory that are lent, come back by themselves, and are lent again.
+
+    What lies idle is at most as much as was lent when the last new block was wanted.
+    """
+
+    def __init__(self) -> None:
+        self.idle: OrderedDict[int, Tensor] = (
+            OrderedDict()
+        )  # address -> block, the longest idle first
+        self.lent = 0  # floats
+        self.back: deque[Tensor] = deque()  # a block may come back in the middle of anything
+        self.lock = Lock()
+
+    def take(self, shape: Sequence[int], stride: Sequence[int]) -> Tensor:
+        """Return float32 memory that nobody else has, dense, of that shape and order."""
+        count = prod(shape)
+        with self.lock:
+            self._collect()
+            block = self._idle(count)
+            if block is None:
+                self._release()
+                block = torch.empty(count)
+            self.lent += count
+        seen = (ctypes.c_float * count).from_address(block.data_ptr())
+        weakref.finalize(seen, self.back.append, block).atexit = False
+        storage = torch.frombuffer(seen, dtype=torch.float32).untyped_storage()
+        return torch.empty(0).set_(storage, 0, tuple(shape), tuple(stride))
+
+    def _collect(self) -> None:
+        while self.back:
+            block = self.back.popleft()
+            self.idle[block.data_ptr()] = block
+            self.lent -= block.numel()
+
+    def _idle(self, count: int) -> Tensor | None:
+        fits = (address for address, block in self.idle.items() if block.numel() == count)
+        address = next(fits, None)
+        return None if address is None else self.idle.pop(address)
+
+    def _release(self) -> None:
+        idle = sum(block.numel() for block in self.idle.values())
+        while idle > self.lent:
+            idle -= self.idle.popitem(last=False)[1].numel()
+
+
+pool = Pool()
+
+
+def empty(n: int, c: int, size: Sequence[int]) -> Tensor:
+    """Return memory for n samples of c channels, channels last; what it holds is not defined.
+
+    It is no view of another tensor, so operators behind it may change it in place.
+    """
+    shape, order = (n, c, *size), (0, *range(2, len(size) + 2), 1)
+    if 4 * prod(shape) < LARGE:
+        return torch.empty_permuted(shape, order)
+    strides = dict(zip(reversed(order), _strides([shape[k] for k in reversed(order)]), strict=True))
+    return pool.take(shape, [strides[k] for k in range(len(shape))])
+
+
+def _strides(sizes: Sequence[int]) -> list[int]:
+    """Return the strides of axes, of which the first is the innermost."""
+    return [prod(sizes[:k]) for k in range(len(sizes))]
