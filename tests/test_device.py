@@ -2,9 +2,12 @@
 
 import pytest
 import torch
+from torch import nn
 
-from striate.device import pick_device
+from striate.device import pick_device, place
 from striate.errors import RecipeError
+from striate.kernels import reason
+from striate.kernels.accelerated import FastConv2d
 
 
 @pytest.mark.parametrize(
@@ -30,3 +33,17 @@ def test_a_device_that_is_not_here_is_refused(monkeypatch, name):
     said = f"must be one of this machine: auto, cpu, cuda.*CUDA devices: 2.*got '{name}'"
     with pytest.raises(RecipeError, match=said):
         pick_device(name)
+
+
+def test_a_network_lies_channels_last_and_has_our_kernels_on_the_cpu():
+    net = place(nn.Sequential(nn.Conv2d(3, 8, 3)), torch.device("cpu"), 2)
+    assert net[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert type(net[0]) is (nn.Conv2d if reason() else FastConv2d)
+
+
+def test_elsewhere_and_with_other_axes_all_is_pytorchs():
+    meta = place(nn.Sequential(nn.Conv2d(3, 8, 3)), torch.device("meta"), 2)
+    assert type(meta[0]) is nn.Conv2d
+    assert meta[0].weight.device.type == "meta"
+    line = place(nn.Sequential(nn.Conv1d(3, 8, 3)), torch.device("cpu"), 1)
+    assert line[0].weight.is_contiguous()

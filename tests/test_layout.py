@@ -18,10 +18,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "spec": set(),
     "files": set(),
-    "device": {"errors"},
     "recipe": {"errors"},
     "container": {"errors"},
     "kernels": {"errors", "files"},
+    "device": {"errors", "kernels"},
     "layers": {"errors", "kernels"},
     "models": {"errors", "spec", "layers"},
     "data": {"errors", "spec", "files"},
@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "folder": {"errors", "train"},
     "run": {
         *("errors", "spec", "recipe", "models", "data", "bundle", "train", "analysis"),
-        *("summary", "session", "golden", "folder", "files", "device"),
+        *("summary", "session", "golden", "folder", "files", "device", "kernels"),
     },
     "assess": {"errors", "spec", "data", "bundle", "train", "analysis", "summary", "device"},
     "bench": {"errors", "spec", "recipe", "models", "data", "train", "device"},
@@ -46,7 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "options": {"errors", "recipe"},
     "show": set(),
     "catalogue": {
-        *("errors", "bundle", "models", "kernels", "analysis", "card", "lessons", "show", "files"),
+        *("errors", "bundle", "models", "device", "analysis", "card", "lessons", "show", "files"),
     },
     "cli": {
         *("errors", "spec", "recipe", "models", "data", "bundle", "train", "analysis", "deploy"),

@@ -8,6 +8,9 @@ import torch
 from striate import bundle
 from striate.data.material import gather
 from striate.errors import DataError, RecipeError
+from striate.kernels import level, reason
+from striate.kernels.accelerated import FastConv2d
+from striate.kernels.dispatch import remembered
 from striate.models import MODELS
 from striate.recipe import Recipe
 from striate.run import check_recipe, train
@@ -56,6 +59,26 @@ def test_the_bundle_answers_as_the_run_scored(material, tmp_path):
                 assert answers[path].probability == pytest.approx(
                     float(row["probability"]), abs=1e-4
                 )
+
+
+def test_kernels_of_ours_train_alike_to_the_bit_and_leave_no_trace_in_the_bundle(
+    material, tmp_path, monkeypatch
+):
+    if reason():
+        pytest.skip(reason())
+    monkeypatch.setattr("striate.kernels.accelerated.SMALL", 0)
+    recipe = SHORT.model_copy(update={"precision": "float32", "epochs": 1.0})
+    results = []
+    for name in ("one", "two"):
+        remembered.cache_clear()  # as a new process, with what the first kept on disk
+        train("photos", material, recipe, tmp_path / name, quiet=True)
+        results.append(bundle.load(tmp_path / name))
+    assert remembered()
+    one, two = (found.model.state_dict() for found in results)
+    assert all(torch.equal(one[key], two[key]) for key in one)
+    assert not any(isinstance(m, FastConv2d) for m in results[0].model.modules())
+    events = (tmp_path / "one" / "events.jsonl").read_text().splitlines()
+    assert level() in {json.loads(line).get("kernels") for line in events}
 
 
 @pytest.mark.parametrize("option", ["threads", "processes"])

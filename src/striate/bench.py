@@ -13,7 +13,7 @@ import torch
 
 from striate.data.augment import Augment
 from striate.data.loader import Loader
-from striate.device import pick_device
+from striate.device import pick_device, place
 from striate.models import build, initialise
 from striate.recipe import Recipe
 from striate.spec import Spec
@@ -76,7 +76,7 @@ def _rates(loader: Loader, times: int) -> list[float]:
 
 
 def _training(name: str, loader: Loader, times: int) -> list[float]:
-    model = build(name, loader.spec).to(memory_format=torch.channels_last)
+    model = place(build(name, loader.spec), torch.device("cpu"), loader.spec.axes)
     initialise(model, loader.read(np.arange(256))[0])
     loss = cross_entropy(0.1, autocast_type("auto", torch.device("cpu"), loader.spec.values))
     stamps = []

@@ -72,17 +72,18 @@ def profile(
     """Print what a network costs, layer by layer: shapes, parameters, connections, MACs, time."""
     from striate import bundle, models
     from striate.analysis.profiler import profile as measure
-    from striate.kernels import accelerate
+    from striate.device import pick_device, place
 
     if target in models.MODELS or not Path(target).exists():
-        spec = _sized(models.published(target), size) if target in models.MODELS else None
+        spec = _sized(models.published(models.known(target)), size)
         net = models.build(target, spec)
     else:
         found = bundle.load(target)
         net, spec = found.model, found.spec
         if size:
             raise RecipeError("a bundle has a size of its own; leave out --size, or name a network")
-    measured = measure(accelerate(net), spec, fields=fields, batch=batch)
+    net = place(net, pick_device("cpu"), spec.axes)
+    measured = measure(net, spec, fields=fields, batch=batch)
     if as_json:
         show_json({**measured.to_json(), "model": target})
     else:

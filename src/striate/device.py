@@ -1,10 +1,12 @@
-"""Which device a network runs on."""
+"""Which device a network runs on, and how it lies there."""
 
 import torch
+from torch import nn
 
 from striate.errors import RecipeError
+from striate.kernels import accelerate
 
-__all__ = ["pick_device"]
+__all__ = ["pick_device", "place"]
 
 
 def pick_device(name: str) -> torch.device:
@@ -29,3 +31,17 @@ def pick_device(name: str) -> torch.device:
             f"got {name!r}"
         )
     return torch.device(name)
+
+
+def place(model: nn.Module, device: torch.device, axes: int) -> nn.Module:
+    """Return the network on a device as it is the fastest there, whatever it is used for.
+
+    With two axes its channels lie last; on the CPU it has Striate's kernels, where they are built.
+
+    Args:
+        axes: of a sample.
+    """
+    model = model.to(device)
+    if axes == 2:
+        model = model.to(memory_format=torch.channels_last)
+    return accelerate(model) if device.type == "cpu" else model

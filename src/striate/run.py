@@ -20,11 +20,12 @@ from striate.data.augment import Augment
 from striate.data.material import Material
 from striate.data.samples import Fault
 from striate.data.split import save_split
-from striate.device import pick_device
+from striate.device import pick_device, place
 from striate.errors import DataError, RecipeError
 from striate.files import replacing
 from striate.folder import free, how_to_go_on, open_folder, unwritten
 from striate.golden import golden_samples
+from striate.kernels import level, reason
 from striate.models import build, has_own_rule, initialise
 from striate.recipe import Recipe
 from striate.session import Keeper, Session, interruptible, short_budget
@@ -155,8 +156,8 @@ def _describe(run: Session, data: str, resume: bool) -> None:
     if not resume:
         material = run.material
         save_split(run.folder / "split.json", material.split, material.samples, material.cache)
-        place = os.path.abspath(data) if Path(data).exists() else data  # from any folder
-        about = {"data": place, "spec": material.spec.model_dump(), "version": __version__}
+        named = os.path.abspath(data) if Path(data).exists() else data  # from any folder
+        about = {"data": named, "spec": material.spec.model_dump(), "version": __version__}
         with replacing(run.folder / "run.json") as file:
             file.write(json.dumps(about, indent=1))
     with replacing(run.folder / "recipe.toml") as file:
@@ -170,6 +171,8 @@ def _say_start(run: Session, data: str) -> None:
         f"{data}: {len(split.train)} training, {len(split.validation)} validation, "
         f"{len(split.test)} test samples of {shape}, {len(spec.classes)} classes"
     )
+    if run.device.type == "cpu" and reason():
+        run.log.say(f"  {reason()}")
     for kind, count in Counter(fault.kind for fault in run.material.audit.faults).items():
         run.log.say(f"  {count} x {kind}: {KINDS[kind]}; `striate check {data}` names them")
     for warning in run.material.audit.warnings:
@@ -202,10 +205,9 @@ def _build(run: Session, resumed: bool) -> None:
 
 
 def _place(run: Session, options: dict[str, Any]) -> tuple[nn.Module, torch.dtype | None]:
-    model = build(run.recipe.model, run.material.spec, **options).to(run.device)
-    if run.material.spec.axes == 2:
-        model = model.to(memory_format=torch.channels_last)
-    return model, autocast_type(run.recipe.precision, run.device, run.material.spec.values)
+    spec = run.material.spec
+    model = place(build(run.recipe.model, spec, **options), run.device, spec.axes)
+    return model, autocast_type(run.recipe.precision, run.device, spec.values)
 
 
 def _sample(run: Session, most: int) -> torch.Tensor:
@@ -229,6 +231,7 @@ def _time_update(run: Session) -> float:
 def _time_answer(run: Session) -> float:
     """Measure the seconds that one sample takes to be answered."""
     rows = run.material.split.train[:500]
+    predict(run.model, run.loader(rows[: run.recipe.batch]))  # kernels are chosen at first use
     begun = time.monotonic()
     predict(run.model, run.loader(rows))
     return (time.monotonic() - begun) / max(1, len(rows))
@@ -250,7 +253,9 @@ def _learn(run: Session, resume: bool) -> State:
         run.log.event("resume", index=state.index)
     seconds = max(0.001, state.seconds + run.left()) if recipe.seconds else None
     keeper = Keeper(run, loader)
-    run.log.event("start", version=__version__, torch=torch.__version__, **run.facts)
+    kernels = level() if run.device.type == "cpu" and not reason() else "torch"
+    versions = {"version": __version__, "torch": torch.__version__, "kernels": kernels}
+    run.log.event("start", **versions, **run.facts)
     if not resume:
         keeper.store(state)
     give_back_memory()  # what reading and checking have left
@@ -277,11 +282,11 @@ def _finish(run: Session, data: str, state: State) -> dict[str, Any]:
     scores = {name: part.scores(spec.classes, recipe.seed) for name, part in answers.items()}
     if recipe.test_time:
         scores |= _test_time(run, temperature)
-    place = run.folder / "bundle"
-    if place.exists():  # of this run before it was made longer
-        place.rename(free(run.folder / "bundle-before"))
+    home = run.folder / "bundle"
+    if home.exists():  # of this run before it was made longer
+        home.rename(free(run.folder / "bundle-before"))
     bundle.save(
-        place,
+        home,
         run.model,
         recipe.model,
         spec,
@@ -294,7 +299,7 @@ def _finish(run: Session, data: str, state: State) -> dict[str, Any]:
     trained = len(run.material.split.train) * _epoch_of(state, run)
     result = {
         "run": str(run.folder),
-        "bundle": str(place),
+        "bundle": str(home),
         "seconds": round(run.before + time.monotonic() - run.born, 3),
         "epochs": round(_epoch_of(state, run), 3),
         "images_per_second": round(trained / max(state.seconds, 1e-9), 1),

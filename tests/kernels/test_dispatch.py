@@ -1,5 +1,6 @@
 """Who computes a call: the estimate, the trial, and what is kept of it."""
 
+import json
 import time
 from dataclasses import replace
 
@@ -105,6 +106,17 @@ def test_an_unknown_word_is_refused(monkeypatch):
     monkeypatch.setenv("STRIATE_KERNELS", "fast")
     with pytest.raises(UserError, match=r"must be auto, measure, torch or off; got 'fast'\. Unset"):
         fastest(UNCLEAR, slow([], 4))
+
+
+def test_what_another_process_has_kept_meanwhile_stays(monkeypatch):
+    monkeypatch.setattr(dispatch, "level", lambda: "avx512")
+    other = replace(UNCLEAR, n=64)
+    fastest(UNCLEAR, slow([], 4))
+    file, mine = dispatch._file(), dispatch.remembered()
+    file.write_text(json.dumps({UNCLEAR.key: DIRECT, other.key: TORCH}))
+    fastest(replace(UNCLEAR, n=16), slow([], 4))
+    assert mine[UNCLEAR.key] == 4  # this process answers alike to its end
+    assert json.loads(file.read_text()) == {**mine, UNCLEAR.key: DIRECT, other.key: TORCH}
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"x": 7}', "{"])

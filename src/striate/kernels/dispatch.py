@@ -172,6 +172,10 @@ def _tried(algorithms: tuple[int, ...], attempt: Callable[[int], Tensor]) -> int
 @cache
 def remembered() -> dict[str, int]:
     """Return what was tried before on this machine, key -> algorithm."""
+    return _kept()
+
+
+def _kept() -> dict[str, int]:
     try:
         found = json.loads(_file().read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -182,12 +186,15 @@ def remembered() -> dict[str, int]:
 
 
 def _keep(known: Mapping[str, int]) -> None:
-    """Write what was tried, all or nothing; without a place to write it is tried again."""
+    """Add what was tried, all or nothing; what another process has kept meanwhile stays as it is.
+
+    Without a place to write it is tried again.
+    """
     file = _file()
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with replacing(file, shared=True) as new:
-            json.dump(dict(known), new, indent=0)
+            json.dump({**known, **_kept()}, new, indent=0)
     except OSError:
         return
 
