@@ -2,19 +2,26 @@
 
     python benchmarks/kernels.py                                  # every net, one thread
     python benchmarks/kernels.py --only resnet18 --threads 2 --inductor
+    python benchmarks/kernels.py --shapes                         # single convolutions
+    python benchmarks/kernels.py --compete                        # two processes on the same cores
 
 PyTorch runs as NCHW, channels last and, if asked, compiled by Inductor; Striate as
 `striate.accelerate` and as torch.compile(backend="striate"). All take turns in one process; a turn
 is a step, the first turn does not count. A ratio is of medians, PyTorch's best over Striate's best,
 and its spread that of the turns. Beside it: multiply-and-adds a second that a step of Striate does,
 as a share of what this CPU reaches out of its registers; Winograd's algorithm may exceed 1.
+
+Two processes that compete train `fastnet` with two threads each. The ratio is of a step's time
+beside the other process to that alone; the two cases take turns.
 """
 
 import argparse
 import copy
+import multiprocessing
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing.synchronize import Event
 from statistics import median
 
 import torch
@@ -22,6 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from contest import machine
+from shapes import table
 from striate import accelerate
 from striate.analysis import profile
 from striate.kernels import level, peak, reason
@@ -155,6 +163,70 @@ def compare(name: str, row: Row, count: int, inductor: bool, quick: bool) -> lis
     return lines
 
 
+MOST = 2.2  # times as long may a step take beside a competitor
+
+
+def fastnet_step(threads: int, quick: bool) -> Callable[[], None]:
+    """Return a step of the accelerated `fastnet`, which ran once."""
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    row = ROWS["fastnet"]
+    net = accelerate(row.builder().to(memory_format=LAST))
+    x = torch.randn(8 if quick else row.shape[0], *row.shape[1:]).contiguous(memory_format=LAST)
+    y = torch.randint(0, 10, x.shape[:1])
+    training(net, x, y)
+    return lambda: training(net, x, y)
+
+
+def competitor(threads: int, quick: bool, work: Event, idle: Event) -> None:
+    """Take steps whenever `work` is set, in a process of its own that the other one ends."""
+    step = fastnet_step(threads, quick)
+    while True:
+        idle.set()
+        work.wait()
+        idle.clear()
+        while work.is_set():
+            step()
+
+
+def compete(threads: int, count: int, quick: bool) -> str:
+    """Return a row: seconds of a step alone, beside a competitor, and their ratio."""
+    step = fastnet_step(threads, quick)
+    times: dict[str, list[float]] = {"alone": [], "beside": []}
+    how = multiprocessing.get_context("spawn")
+    work, idle = how.Event(), how.Event()
+    other = how.Process(target=competitor, args=(threads, quick, work, idle), daemon=True)
+    other.start()
+    try:
+        for _ in range(count):
+            work.clear()
+            if not idle.wait(120):
+                raise RuntimeError("the competitor takes no step")
+            times["alone"].append(_seconds(step))
+            work.set()
+            while idle.is_set():
+                time.sleep(0.001)
+            times["beside"].append(_seconds(step))
+    finally:
+        other.terminate()
+        other.join()
+    alone, beside = (median(times[name]) for name in ("alone", "beside"))
+    each = [b / a for a, b in zip(times["alone"], times["beside"], strict=True)]
+    verdict = "reached" if beside <= MOST * alone else "**missed**"
+    return (
+        f"| fastnet, {threads} threads each | {1e3 * alone:.1f} | {1e3 * beside:.1f} | "
+        f"{beside / alone:.2f} ({min(each):.2f}-{max(each):.2f}) | {MOST} | {count} | {verdict} |"
+    )
+
+
+def _seconds(step: Callable[[], None], steps: int = 3) -> float:
+    """Return the mean seconds of a few steps."""
+    begun = time.perf_counter()
+    for _ in range(steps):
+        step()
+    return (time.perf_counter() - begun) / steps
+
+
 def main() -> None:
     """Compare what was chosen."""
     about = argparse.RawDescriptionHelpFormatter
@@ -164,17 +236,28 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--inductor", action="store_true", help="also PyTorch compiled by Inductor")
     parser.add_argument("--quick", action="store_true", help="a smoke run: batches of 2, one turn")
+    parser.add_argument("--shapes", action="store_true", help="rates of single convolutions")
+    parser.add_argument("--compete", action="store_true", help="two processes on the same cores")
     chosen = parser.parse_args()
+    count = 1 if chosen.quick else chosen.turns
     torch.set_num_threads(chosen.threads)
     print(machine())
     print(
         reason() or f"kernels: {level()}, peak {peak():.1f}e9 multiply-and-adds a second a thread"
     )
+    if chosen.compete:
+        print("\n| step | alone, ms | beside, ms | ratio (spread) | at most | n | verdict |")
+        print("|---|---|---|---|---|---|---|")
+        print(compete(2, count, chosen.quick))
+        return
     print(f"threads: {chosen.threads}", end="\n\n")
+    if chosen.shapes:
+        for line in table(2 if chosen.quick else 64, count):
+            print(line, flush=True)
+        return
     print("| net, batch | step | ms | ratio (spread) | wanted | of the peak | n | verdict |")
     print("|---|---|---|---|---|---|---|---|")
     for name in chosen.only or (("lenet5", "resnet1d") if chosen.quick else ROWS):
-        count = 1 if chosen.quick else chosen.turns
         for line in compare(name, ROWS[name], count, chosen.inductor, chosen.quick):
             print(line, flush=True)
 
