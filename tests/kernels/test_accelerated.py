@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import striate
-from striate.kernels import accelerated
+from striate.kernels import accelerated, memory
 from striate.kernels.accelerated import FastConv2d, accelerate, as_torch, kernel_of, report
 from striate.kernels.dispatch import Call
 
@@ -170,3 +170,18 @@ def test_a_network_can_be_torchs_for_a_while():
     with as_torch(net):
         assert FastConv2d not in map(type, net)
     assert [type(module) for module in net] == before
+
+
+@pytest.mark.parametrize("large", [0, memory.LARGE])
+@pytest.mark.parametrize("algorithm", [0, 1, 4])
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+def test_an_answer_may_be_changed_in_place(ours, monkeypatch, algorithm, order, large):
+    ours(algorithm)
+    monkeypatch.setattr(memory, "LARGE", large)
+    monkeypatch.setattr("striate.kernels.accelerated.SMALL", 0)
+    plain = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(inplace=True))
+    fast = accelerate(copy.deepcopy(plain))
+    x = torch.randn(2, 3, 9, 9).contiguous(memory_format=order)
+    for net in (plain, fast):
+        net(x).square().sum().backward()
+    torch.testing.assert_close(fast[0].weight.grad, plain[0].weight.grad, rtol=1e-4, atol=1e-4)

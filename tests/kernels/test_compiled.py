@@ -196,3 +196,10 @@ def test_an_installation_brings_the_name():
     if not points:
         pytest.skip("Striate is not installed, only on the path")
     assert {point.load() for point in points} == {backend}
+
+
+def test_what_was_a_view_may_lie_channels_last():
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(800, 4))
+    x = torch.randn(2, 3, 12, 12)
+    fast = torch.compile(copy.deepcopy(net), backend=backend)
+    torch.testing.assert_close(fast(x), net(x), rtol=1e-4, atol=1e-5)
