@@ -57,8 +57,11 @@ def always_ours(monkeypatch):
 
     def fastest(call, attempt):
         counts[call.direction] += 1
-        return attempt(max(dispatch.WINOGRAD) if call.winograd else dispatch.DIRECT)
+        if call.winograd:
+            return attempt(max(dispatch.WINOGRAD))
+        return attempt(dispatch.DEPTHWISE if call.depthwise else dispatch.DIRECT)
 
     monkeypatch.setattr(accelerated, "SMALL", 0)
+    monkeypatch.setattr(accelerated, "SMALL_DEPTHWISE", 0)
     monkeypatch.setattr("striate.kernels.convolution.fastest", fastest)
     return counts
