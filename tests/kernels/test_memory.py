@@ -76,7 +76,8 @@ def test_it_is_a_tensor_as_any_other(pool):
     assert torch.equal(x.grad, 2 * x)
 
 
-def test_little_memory_is_torchs():
+def test_little_memory_is_torchs(monkeypatch):
+    monkeypatch.setattr(memory, "pool", Pool())
     x = empty(1, 2, (3,))
     assert x.untyped_storage().resizable()
     assert not memory.pool.lent
