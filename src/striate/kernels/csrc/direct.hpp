@@ -17,14 +17,17 @@ namespace LEVEL {
 
 // What is known of a product before its first row.
 struct Rows : Axes {
-  int64_t n = 0, c = 0, o = 0;  // channels of what is read and of answers, in one group
-  int64_t groups = 1;
-  int64_t row_from = 0, row_to = 0;  // channels of all groups: distance of two pixels
+  int64_t n, c, o;  // samples; channels of what is read and of answers, in one group
+  int64_t groups;
+  int64_t row_from, row_to;          // channels of all groups: distance of two pixels
   int64_t taps = 0, depth = 0;       // K = taps * c
   int64_t outputs = 0;               // o, rounded up to whole vectors
   int64_t total = 0, batch = 0, parts = 0;  // answers; that are worked on at once; of such
 
-  explicit Rows(const Axes& axes) : Axes(axes) {}
+  // Turned: what is read are y's channels, and answers are x's.
+  Rows(const StriateConv& g, const Axes& axes, bool turned)
+      : Axes(axes), n(g.n), c((turned ? g.o : g.c) / g.groups), o((turned ? g.c : g.o) / g.groups),
+        groups(g.groups), row_from(turned ? g.o : g.c), row_to(turned ? g.c : g.o) {}
 
   void plan(int threads) {
     taps = axis[0].taps * axis[1].taps * axis[2].taps;
@@ -223,33 +226,16 @@ inline int multiply_rows(Rows& rows, const StriateConv& g, const float* x, const
   return product.failed ? STRIATE_NO_MEMORY : STRIATE_DONE;
 }
 
-INLINE Rows forward_rows(const StriateConv& g) {
-  Rows rows(forward_axes(g));
-  rows.n = g.n;
-  rows.groups = g.groups;
-  rows.c = g.c / g.groups;
-  rows.o = g.o / g.groups;
-  rows.row_from = g.c;
-  rows.row_to = g.o;
-  return rows;
-}
-
 inline int direct_forward(const StriateConv& g, const float* x, const float* weight,
                           const float* bias, const float* addend, float* y) {
-  Rows rows = forward_rows(g);
+  Rows rows(g, forward_axes(g), false);
   return multiply_rows(rows, g, x, weight, Finish(g, bias, addend, y), false);
 }
 
 inline int direct_input(const StriateConv& g, const float* dy, const float* weight, float* dx) {
   const Finish finish(g, nullptr, nullptr, dx);
   return input_phases(g, [&](const Axes& axes) {
-    Rows rows(axes);
-    rows.n = g.n;
-    rows.groups = g.groups;
-    rows.c = g.o / g.groups;
-    rows.o = g.c / g.groups;
-    rows.row_from = g.o;
-    rows.row_to = g.c;
+    Rows rows(g, axes, true);
     return multiply_rows(rows, g, dy, weight, finish, true);
   });
 }
@@ -334,7 +320,7 @@ inline void unpack_output(void* context, int64_t part, int) {
 }
 
 inline int direct_weight(const StriateConv& g, const float* x, const float* dy, float* dw) {
-  Rows rows = forward_rows(g);
+  Rows rows(g, forward_axes(g), false);
   const int threads = static_cast<int>(g.threads);
   rows.plan(threads);
   const int64_t copies = least(rows.parts, threads);
