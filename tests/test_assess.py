@@ -75,6 +75,21 @@ def test_pictures_are_refused_by_a_network_of_floats_beyond_white(photos, tmp_pa
         load(tmp_path / "run").predict(np.zeros((16, 16), np.uint8))
 
 
+def test_arrays_are_read_as_the_network_was_trained_and_others_refused(tmp_path):
+    random = np.random.default_rng(0)
+    x, y = random.normal(size=(60, 3, 20)), np.arange(60) % 2
+    np.savez(tmp_path / "a.npz", x=x + 3 * y[:, None, None], y=y)
+    material = gather(tmp_path / "a.npz", axes=1)
+    recipe = Recipe(axes=1, epochs=4, model_options={"width": 8}, threads=1)
+    train("a", material, recipe, tmp_path / "run", quiet=True)
+    assert evaluate(tmp_path / "run", tmp_path / "a.npz")["n"] == 60  # no pictures of 3 x 20
+    np.savez(tmp_path / "b.npz", x=x[:, :1], y=y)
+    with pytest.raises(DataError, match=r"none of the 60 .* channels: wanted \(3, 20\), got"):
+        evaluate(tmp_path / "run", tmp_path / "b.npz")
+    with pytest.raises(DataError, match="wanted series samples, of axes 1; got image samples"):
+        evaluate(tmp_path / "run", "digits")
+
+
 def test_rows_of_arrays_that_were_trained_on_are_counted(tmp_path):
     material = gather("digits")
     recipe = Recipe(epochs=1, model_options={"width": 8}, threads=1)

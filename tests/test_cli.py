@@ -91,6 +91,12 @@ def test_help_of_train_names_every_field_of_a_recipe(call):
     assert [name for name in fields if f"--{name.replace('_', '-')}" not in out] == []
 
 
+def test_help_of_check_and_predict_says_what_their_options_do(call):
+    said = " ".join(call("check", "--help")[1].split())
+    assert Recipe.model_fields["axes"].description in said  # the words of train
+    assert "one JSON object an answer, one a line" in " ".join(call("predict", "--help")[1].split())
+
+
 def test_help_needs_neither_torch_nor_numpy_nor_pydantic():
     code = (
         "import sys; from striate.cli import run; code = run(['--help']);"
@@ -140,6 +146,7 @@ def test_output_on_a_full_disk_is_said(words):
         ("train --optimizer adam", r"optimizer .*'adamw'.*got 'adam'"),
         ("train --schedule cosin", r"schedule .*'cosine'.*got 'cosin'"),
         ("train --bad 2", r"bad \(share of unreadable.*less than or equal to 1; got 2"),
+        ("train --axes 4", r"axes \(of a sample in an NPZ.*less than or equal to 3; got 4"),
         ("train --seconds -1", r"seconds .*greater than or equal to 0; got -1"),
         ("train --set modl=x", r"a recipe has no field 'modl'; did you mean 'model'\?"),
         ("train --set lr=NaN", r"lr .*finite number; got nan"),
@@ -188,7 +195,7 @@ def test_a_misspelt_name_does_not_wait_for_the_last_file(call, tmp_path, monkeyp
 
 
 def test_an_error_of_ours_is_never_silent(call, monkeypatch):
-    def broken(*_):
+    def broken(*_, **__):
         raise EOFError("marshal data too short")
 
     monkeypatch.setattr("striate.data.readers.read", broken)
@@ -304,6 +311,52 @@ def test_a_recipe_names_every_field_with_its_meaning(call):
     _, out, _ = call("recipe")
     assert [line.split(" = ")[0] for line in out.splitlines()] == list(Recipe.model_fields)
     assert all("  # " in line for line in out.splitlines())
+
+
+def test_series_go_from_check_to_predict(call, tmp_path, monkeypatch):
+    monkeypatch.setenv("STRIATE_CACHE", str(tmp_path / "cache"))
+    random, y = np.random.default_rng(0), np.arange(90) % 3
+    wave = np.sin(np.arange(60) * (y[:, None] + 1) / 2 + random.uniform(0, 6, (90, 1)))
+    x = wave[:, None] + random.normal(0, 0.3, (90, 3, 60))  # three sensors hear one tone
+    np.savez(tmp_path / "a.npz", x=x, y=y)
+    data, folder = tmp_path / "a.npz", tmp_path / "run"
+    _, out, _ = call("check", data)
+    assert "x: (90, 3, 60) is read as pictures of 3 x 60" in out
+    assert "say --axes 1" in out
+    assert "warning" not in call("check", data, "--axes", 1)[1]
+    quick = ["--set", "model.width=8", "--threads", "1", "--epochs", "8"]
+    code, _, err = call("train", data, "--axes", 1, "--out", folder, *quick)
+    assert (code, "test samples of 3 x 60, 3 classes" in err) == (0, True)
+    assert "ambiguous" not in err
+    code, out, _ = call("evaluate", folder, data, "--json")
+    assert (code, json.loads(out)["scores"]["accuracy"]["value"] > 0.9) == (0, True)
+    code, out, _ = call("predict", folder, data)
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert (code, rows[7]["path"]) == (0, f"{data}:x#7")
+    assert np.mean([row["class"] == str(k) for row, k in zip(rows, y, strict=True)]) > 0.9
+    model = striate.load(folder)
+    for name, expected in model.bundle.golden.items():
+        answer = model.predict(model.bundle.path / "golden" / name)[0]
+        assert np.allclose(list(answer.probabilities.values()), expected, atol=1e-4)
+    assert len(model.bundle.golden) == 4
+    assert "predict THIS_FOLDER arrays.npz" in (folder / "bundle" / "README.md").read_text()
+    assert call("train", "--resume", folder, "--epochs", 9)[0] == 0
+
+
+def test_train_says_how_an_array_of_two_readings_was_read(call, tmp_path):
+    x = np.random.default_rng(0).normal(size=(40, 8, 12))
+    np.savez(tmp_path / "a.npz", x=x, y=np.arange(40) % 2)
+    _, _, err = call("train", tmp_path / "a.npz", "--out", tmp_path / "run", *QUICK)
+    assert "ambiguous: (40, 8, 12) is read as pictures of 8 x 12" in err
+
+
+def test_samples_too_small_for_a_network_name_the_other_reading(call, tmp_path):
+    x = np.random.default_rng(0).normal(size=(40, 3, 90))
+    np.savez(tmp_path / "a.npz", x=x, y=np.arange(40) % 2)
+    code, _, err = call("train", tmp_path / "a.npz", "--out", tmp_path / "run")
+    assert (code, err.count("\n"), (tmp_path / "run").exists()) == (2, 1, False)
+    assert "at least 4 samples; got (3, 90); x: (40, 3, 90) is read as pictures" in err
+    assert "if it is series of 90 in 3 channels, say --axes 1" in err
 
 
 # evaluate
@@ -429,7 +482,7 @@ def test_an_unreadable_file_is_a_row_and_exits_1(call, trained, tmp_path):
     files = [data / "dark/00.png", tmp_path / "text.jpg", data / "dark/01.png"]
     code, out, err = call("predict", folder, *files)
     assert code == 1
-    assert "1 of 3 files could not be read; their rows say why" in err
+    assert "1 of 3 could not be answered; their rows say why" in err
     assert [bool(row["error"]) for row in rows(out)] == [False, True, False]
     assert "is not an image" in rows(out)[1]["error"]
 
@@ -453,7 +506,7 @@ def test_no_name_at_all_is_an_error_on_a_terminal(call, trained, monkeypatch, tm
     assert "wanted files or folders to classify; got none" in err
     code, _, err = call("predict", trained[1], tmp_path)
     assert code == 2
-    assert f"wanted images; got none in {tmp_path}" in err
+    assert f"wanted image files; got none in {tmp_path}" in err
 
 
 def test_answers_go_to_a_file_in_any_spelling(call, trained, tmp_path):
@@ -583,3 +636,23 @@ def test_profile_says_what_it_wanted(call, arguments, message):
     code, _, said = call("profile", *arguments)
     assert code == 2
     assert message in said
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [({}, "2000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, None)],
+    ids=str,
+)
+def test_threads_that_wait_sleep_soon_unless_the_user_says_otherwise(monkeypatch, given, wanted):
+    from striate import __main__
+
+    seen = []
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.setenv(name, "")  # so that it is as before at the end
+        monkeypatch.delenv(name)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("striate.cli.run", lambda: seen.append(os.environ.get("GOMP_SPINCOUNT")))
+    monkeypatch.setattr(__main__, "leave", seen.append)
+    __main__.main()
+    assert seen == [wanted, None]

@@ -5,7 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from striate.data.layout import KIND_OF_AXES
 from striate.data.material import gather
+from striate.data.readers import read
 from striate.golden import golden_samples
 
 
@@ -43,6 +45,27 @@ def test_all_files_gone_leave_none(material):
     for path in material.samples.files:
         path.unlink()
     assert rows(material, list(range(60))) == []
+
+
+@pytest.mark.parametrize("shape", [(3, 20), (5, 3), (1, 5, 6, 7), (4, 5, 6, 7), (3, 5, 6, 4)])
+def test_series_and_volumes_are_kept_as_the_npz_that_is_read_as_they_are(material, tmp_path, shape):
+    axes = len(shape) - 1
+    x = np.random.default_rng(0).normal(size=(60, *shape)).astype(np.float32)
+    samples = replace(material.samples, files=None, arrays=x)
+    spec = material.spec.model_copy(update={"kind": KIND_OF_AXES[axes], "size": shape[1:]})
+    held = replace(material, samples=samples, spec=spec, cache=replace(material.cache, x=x))
+    (name, (content, _)), *_ = golden_samples(held, np.array([7, 9]), lambda row: [1.0]).items()
+    assert name == "7.npz"
+    (tmp_path / name).write_bytes(content)
+    assert np.array_equal(read(tmp_path / name, labelled=False, axes=axes).arrays, x[[7]])
+
+
+def test_a_volume_whose_channels_would_be_looked_for_elsewhere_is_not_kept(material):
+    x = np.zeros((60, 2, 5, 6, 4), np.float32)  # the last axis would be taken for channels
+    samples = replace(material.samples, files=None, arrays=x)
+    spec = material.spec.model_copy(update={"kind": "volume"})
+    held = replace(material, samples=samples, spec=spec, cache=replace(material.cache, x=x))
+    assert rows(held, [1, 2, 3]) == []
 
 
 def test_arrays_that_no_picture_holds_leave_none(material):

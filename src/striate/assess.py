@@ -51,7 +51,7 @@ def evaluate(
     place = pick_device(device)
     set_threads(0)
     loaded = load(bundle, place)
-    samples = read(data)
+    samples = read(data, axes=loaded.spec.axes)
     split = next((s for s in ("test", "validation") if s in samples.splits), "all")
     if split != "all":
         samples = samples.subset(samples.splits == split)
@@ -60,7 +60,8 @@ def evaluate(
     _refuse_other_units(data, loaded.spec, cache)
     index = np.flatnonzero(cache.good)
     if not len(index):
-        raise DataError(f"none of the {len(samples)} samples of {data} can be read")
+        why = f": {cache.faults[0].detail}" if cache.faults else ""
+        raise DataError(f"none of the {len(samples)} samples of {data} can be read{why}")
     loader = Loader(cache.x, labels, loaded.spec, index=index, batch=250, device=place)
     logits, truth = predict(loaded.model, loader)
     answers = Answers(index, softmax(logits, loaded.temperature), truth)
@@ -80,7 +81,7 @@ def evaluate(
 
 def _refuse_other_units(data: str | Path, spec: Spec, cache: Cache) -> None:
     """Refuse pictures where the network knows floats that are none."""
-    for mode in inventory(cache)["dtypes"] if spec.kind == "image" else ():
+    for mode in inventory(cache)["dtypes"] if spec.kind not in ("sound", "text") else ():
         try:
             spec.check_unit(mode)
         except ValueError as error:

@@ -250,7 +250,7 @@ def _card(name: str, spec: Spec, scores: dict[str, Any]) -> str:
         table.append(f"| {path} | {value} | {low} to {high} | {count} | {method} |")
     head = ["---", "library_name: striate", "pipeline_tag: image-classification"]
     head += ["metrics:", *(f"- {metric}" for metric in metrics)] if metrics else []
-    size = " x ".join(map(str, spec.size))
+    size, files = " x ".join(map(str, spec.size)), spec.kind not in ("series", "volume")
     classes = (json.dumps(text, ensure_ascii=False) for text in spec.classes)
     return "\n".join(
         [
@@ -269,12 +269,12 @@ def _card(name: str, spec: Spec, scores: dict[str, Any]) -> str:
             "## Use",
             "",
             "```",
-            "striate predict THIS_FOLDER photos/",
+            f"striate predict THIS_FOLDER {'photos/' if files else 'arrays.npz'}",
             "```",
             "```python",
             "import striate",
             "",
-            'striate.load("THIS_FOLDER").predict(["photo.jpg"])',
+            f'striate.load("THIS_FOLDER").predict(["{"photo.jpg" if files else "arrays.npz"}"])',
             "```",
             "",
             "## Classes",

@@ -131,6 +131,12 @@ def check(
     fix: Annotated[
         Path | None, typer.Option(help="write a CSV of the samples without faults here")
     ] = None,
+    axes: Annotated[
+        int,
+        typer.Option(
+            min=0, max=3, help="of a sample in an NPZ: 1 series, 2 picture, 3 volume; 0: auto"
+        ),
+    ] = 0,
 ) -> None:
     """Audit DATA: unreadable, duplicate, leaking, missing, unbalanced. Exit 1 on faults."""
     from striate.data.audit import audit
@@ -139,7 +145,7 @@ def check(
     from striate.data.clean import write_clean
     from striate.data.readers import read
 
-    samples = read(data)
+    samples = read(data, axes=axes)
     cache = open_cache(samples, choose_spec(samples), progress=_Decoding())
     found = audit(samples, cache)
     if as_json:
@@ -214,6 +220,7 @@ def _gather(data: str, recipe: "Recipe", resume: Path | None, loading: Thread) -
 
     return gather(
         data,
+        axes=recipe.axes,
         size=recipe.size,
         resize=recipe.resize,
         validation=recipe.validation,
@@ -287,7 +294,9 @@ def predict(
     files: Annotated[
         list[str] | None, typer.Argument(help="files and folders; - reads names from stdin")
     ] = None,
-    as_json: Json = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="one JSON object an answer, one a line, not CSV")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="write here instead of stdout")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps")] = "auto",
 ) -> None:
@@ -307,14 +316,14 @@ def predict(
         _say(f"left out: {fault.detail} ({fault.path})")
     if not paths and "-" not in named:
         raise DataError(
-            f"wanted {model.spec.kind}s; got none in {', '.join(named)}: name files or folders"
+            f"wanted {model.spec.kind} files; got none in {', '.join(named)}: name files or folders"
         )
-    failed = 0
+    asked = failed = 0
 
     def counted() -> Any:
-        nonlocal failed
+        nonlocal asked, failed
         for row in predict_stream(model, paths, 64):
-            failed += row.error is not None
+            asked, failed = asked + 1, failed + (row.error is not None)
             yield row
 
     with _output(out) as file:
@@ -323,7 +332,7 @@ def predict(
         else:
             write_csv(counted(), file, model.classes)
     if failed:
-        _say(f"{failed} of {len(paths)} files could not be read; their rows say why")
+        _say(f"{failed} of {asked} could not be answered; their rows say why")
         raise typer.Exit(1)
 
 

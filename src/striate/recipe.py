@@ -39,6 +39,9 @@ class Recipe(BaseModel):
     epochs: float = Field(
         0, ge=0, description="passes over the training data; 0: by seconds, or from the data"
     )
+    axes: int = Field(
+        0, ge=0, le=3, description="of a sample in an NPZ: 1 series, 2 picture, 3 volume; 0: auto"
+    )
     size: Whole = Field(0, ge=0, description="side of a sample in pixels; 0: from the data")
     resize: Literal["stretch", "crop", "pad"] = Field(
         "stretch", description="how a file of another size becomes `size`"

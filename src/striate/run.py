@@ -43,7 +43,7 @@ from striate.train.resume import restore, telling_what_is_kept, whole_or_none
 __all__ = ["check_recipe", "train"]
 
 TRIAL = 32  # width of the network that is timed to choose one
-SAID = ("not-held-out", "value-range", "note", "skipped")  # warnings said in full
+SAID = ("ambiguous", "not-held-out", "value-range", "note", "skipped")  # warnings said in full
 
 
 def check_recipe(recipe: Recipe, spec: Spec | None = None) -> None:
@@ -94,6 +94,15 @@ def _refuse_maps(net: nn.Module, name: str, spec: Spec) -> None:
         )
 
 
+def _check_fit(recipe: Recipe, material: Material) -> None:
+    """Check the recipe; name with a refusal what an array could be read as instead."""
+    try:
+        check_recipe(recipe, material.spec)
+    except RecipeError as error:
+        doubts = [f"{doubt.path}: {doubt.detail}" for doubt in material.samples.doubts]
+        raise RecipeError("; ".join([str(error), *doubts])) from error
+
+
 def train(
     data: str,
     material: Material,
@@ -129,7 +138,7 @@ def train(
     recipe = complete(
         recipe, material.spec, material.cache.x, material.samples.labels, material.split.train
     )
-    check_recipe(recipe, material.spec)
+    _check_fit(recipe, material)
     open_folder(folder, resume)
     try:
         with Log(folder, facts.get("history"), quiet) as log:

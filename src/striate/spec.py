@@ -18,7 +18,7 @@ class Spec(BaseModel):
     any decoded file into a sample of it, in training and in serving alike.
 
     Args:
-        kind: what was decoded; one of the words of `data.decode`.
+        kind: what was read: files of the kinds of `data.kinds`, or arrays of one to three axes.
         channels: C, number of input channels.
         size: S, extent of each spatial axis in samples, slowest axis first: (H, W) for an image.
         resize: how a file of another size becomes `size`: `stretch` keeps all of the content,
@@ -40,7 +40,7 @@ class Spec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["image", "sound", "text"] = "image"
+    kind: Literal["image", "sound", "text", "series", "volume"] = "image"
     channels: int
     size: tuple[int, ...]
     resize: Literal["stretch", "crop", "pad"] = "stretch"

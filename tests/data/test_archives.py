@@ -102,9 +102,36 @@ def test_arrays_of_no_use_are_said(npz):
     assert [(fault.kind, fault.path) for fault in found.skipped] == [("skipped", "ids")]
 
 
+def test_series_and_volumes_are_read_where_the_axes_are_said(npz):
+    path = npz(x=pictures(4, 3, 20), y=np.arange(4))
+    assert (read(path).kind, read(path).arrays.shape) == ("image", (4, 1, 3, 20))
+    assert [fault.kind for fault in read(path).doubts] == ["ambiguous"]
+    series = read(path, axes=1)
+    assert (series.kind, series.arrays.shape, series.doubts) == ("series", (4, 3, 20), ())
+    volumes = read(npz(x=pictures(4, 5, 6, 7), y=np.arange(4)), axes=3)
+    assert (volumes.kind, volumes.arrays.shape) == ("volume", (4, 1, 5, 6, 7))
+
+
+def test_a_doubt_is_said_once_for_all_splits(npz):
+    x, y = pictures(4, 3, 20), np.arange(4)
+    found = read(npz(x_train=x, y_train=y, x_test=x, y_test=y))
+    assert [fault.path for fault in found.doubts] == ["x_train"]
+
+
+def test_numbers_with_a_sign_are_floats_where_they_are_no_pictures(npz):
+    x = np.array([[-1000, 0, 3000, 2**24]] * 2, np.int32)
+    found = read(npz(x=x, y=np.arange(2)), axes=1)
+    assert found.arrays.dtype == np.float32
+    assert np.array_equal(found.arrays[:, 0], x)
+    with pytest.raises(DataError, match=r"whole numbers from 0 to 65535; got 0 to 16777217"):
+        read(npz(x=abs(x) + x // 2**24, y=np.arange(2)), axes=1)
+
+
 def test_arrays_to_predict_need_no_labels(npz):
     found = read(npz(x=pictures(2, 5, 5)), labelled=False)
     assert (found.labels.tolist(), found.classes) == ([-1, -1], ())
+    with pytest.raises(DataError, match=r"wanted an array x; got a: name them so$"):
+        read(npz(a=pictures(2, 5, 5)), labelled=False)
 
 
 X = pictures(3, 5, 5)
@@ -114,8 +141,10 @@ X = pictures(3, 5, 5)
     ("arrays", "message"),
     [
         ({"a": X, "b": X}, "wanted arrays x and y.*got a, b"),
-        ({"x": X}, "wanted arrays x and y.*got x"),
-        ({"x": X, "y": np.arange(2)}, "one label a picture; got 3 in x and 2 in y"),
+        ({"b": X}, "got b: name them so, or images, data or arr_0 for x"),
+        ({"x": X}, "wanted arrays x and y.*got x: the labels y of x are missing"),
+        ({"data_test": X}, "the labels target_test of data_test are missing"),
+        ({"x": X, "y": np.arange(2)}, "one label a sample; got 3 in x and 2 in y"),
         ({"x": X, "y": np.array([0, np.nan, 1])}, r"labels are NaN in 1 rows: \[1\]"),
         ({"x": X, "y": np.array([0, 2**63, 1], np.uint64)}, r"not below 2\^63 in 1 rows: \[1\]"),
         ({"x": X, "y": np.array([1e300, 0, -np.inf])}, r"not below 2\^63 in 2 rows: \[0, 2\]"),
@@ -123,16 +152,21 @@ X = pictures(3, 5, 5)
         ({"x": X, "y": np.array(["a", "", "b"])}, r"labels are empty in 1 rows: \[1\]"),
         ({"x": X, "y": np.eye(3)}, r"shape \(N,\) or \(N, 1\); got \(3, 3\)"),
         ({"x": X, "y": np.zeros(3, int)}, "at least two classes; got only '0'"),
-        ({"x": X[:, 0], "y": np.arange(3)}, r"wanted \(N, H, W\).*got \(3, 5\)"),
+        ({"x": X[:, 0], "y": np.arange(3)}, r"wanted pictures \(N, H, W\).*got \(3, 5\)"),
+        ({"x": X[0], "y": np.arange(5), "axes": 1}, r"if it is series \(N, T\).*say --axes 1"),
         ({"x": pictures(3, 5, 5, 2), "y": np.arange(3)}, r"C = 1, 3 or 4; got \(3, 5, 5, 2\)"),
         ({"x": X.astype(int) - 1, "y": np.arange(3)}, "whole numbers from 0 to 65535; got -1 to"),
-        ({"x": X * np.nan, "y": np.arange(3)}, r"NaN or infinite values in 3 rows: \[0, 1, 2\]"),
-        ({"x": X.astype(object), "y": np.arange(3)}, "nothing pickled"),
+        (
+            {"x": X * np.nan, "y": np.arange(3)},
+            r"NaN or infinite values in 3 rows: \[0, 1, 2\]; fill",
+        ),
+        ({"x": X.astype(object), "y": np.arange(3)}, "x: wanted plain .*pad samples to one length"),
+        ({"x": X, "y": np.array([*"aba"], object)}, r"y: wanted plain .*labels with astype\(str\)"),
         ({"x": X.astype(complex), "y": np.arange(3)}, "got complex128"),
         ({"x": X, "y": np.arange(3), "classes": ["a", "b"]}, "labels from 0 to 1.*got 0 to 2"),
         ({"x": X, "y": np.arange(3), "classes": ["a", "a", "b"]}, "class names that differ"),
         ({"x": X, "y": np.array(["a", "b", "q"]), "classes": ["a", "b"]}, r"got \['q'\]"),
-        ({"x": X[:0], "y": np.arange(0)}, "at least one picture"),
+        ({"x": X[:0], "y": np.arange(0)}, "at least one sample"),
         (
             {"x_train": X, "y_train": np.arange(3), "x_test": X[:, :4], "y_test": np.arange(3)},
             "one size and type in every split",

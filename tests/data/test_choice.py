@@ -1,5 +1,6 @@
 """choose_spec: what the headers say, what the user names, what most files have."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,15 @@ def arrays_of(x):
     return Samples(
         Path("memory"), "image", names, ("a", "b"), np.arange(n) % 2, np.full(n, ""), arrays=x
     )
+
+
+def test_series_and_volumes_keep_their_size_whatever_it_is():
+    for kind, shape in (("series", (2, 3, 1000)), ("volume", (2, 1, 300, 5, 6))):
+        samples = replace(arrays_of(np.zeros(shape, np.float32)), kind=kind)
+        assert choose_spec(samples).shape == choose_spec(samples, max(shape)).shape == shape[1:]
+        assert choose_spec(samples).kind == kind
+        with pytest.raises(DataError, match=r"only pictures .* --size 64.*leave --size"):
+            choose_spec(samples, 64)
 
 
 def test_equal_small_pictures_keep_their_size(tmp_path):

@@ -8,6 +8,7 @@ from PIL import Image
 
 from striate.data.decode import decode
 from striate.data.prepare import at_least, normalise, prepare, prepare_file, scaling, to_bytes
+from striate.errors import DataError
 from striate.spec import Spec
 
 
@@ -40,6 +41,18 @@ def test_other_numbers_of_axes_pass_but_are_not_resized(axes):
     assert np.array_equal(prepare(x, spec(2, size)), x)
     with pytest.raises(ValueError, match="only 2 axes are resized"):
         prepare(x, spec(2, (7,) * axes))
+
+
+@pytest.mark.parametrize(("kind", "size"), [("series", (20,)), ("volume", (4, 5, 6))])
+def test_series_and_volumes_are_taken_as_they_are_or_refused(kind, size):
+    wanted = Spec(kind=kind, channels=3, size=size)
+    x = np.random.default_rng(0).integers(0, 256, (3, *size), dtype=np.uint8)
+    assert np.array_equal(prepare(x, wanted), x)
+    for other in (x[:1], x[:, 1:]):  # one channel is not repeated: it is another sensor
+        with pytest.raises(ValueError, match=f"no {kind} is resized, nor its channels: wanted"):
+            prepare(other, wanted)
+    with pytest.raises(DataError, match=f"no {kind} is kept in such a file; give x .*npz"):
+        prepare_file(b"\x89PNG", wanted)
 
 
 def test_one_channel_is_repeated():

@@ -67,6 +67,15 @@ def test_files_that_the_table_of_a_folder_passes_over_are_counted(tree):
     ]
 
 
+def test_axes_that_the_data_do_not_have_are_refused(tree):
+    folder = tree("a/1.png", "b/1.png")
+    assert read(folder, axes=2).names == read(folder).names
+    with pytest.raises(DataError, match=r"wanted series samples, of axes 1; got image samples"):
+        read(folder, axes=1)
+    with pytest.raises(DataError, match=r"wanted volume samples, of axes 3.*only the arrays of an"):
+        read("digits", axes=3)
+
+
 @pytest.mark.parametrize("name", ["", " "])
 def test_an_empty_name_is_refused(name):
     with pytest.raises(DataError, match=r"got an empty text: is a variable of the shell not set\?"):

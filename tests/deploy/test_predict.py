@@ -130,6 +130,30 @@ def test_an_unreadable_file_is_a_row_with_an_error(model, tmp_path):
     assert rows[1] == rows[4]
 
 
+def test_every_row_of_an_npz_gets_an_answer(tmp_path):
+    model = make(tmp_path, kind="series", channels=3, size=(20,), dtype="float32")
+    x = np.random.default_rng(0).normal(size=(70, 3, 20)).astype(np.float32)
+    np.savez(tmp_path / "a.npz", x_test=x)
+    np.savez(tmp_path / "b.npz", x=x[:, :2])
+    (tmp_path / "c.npz").write_bytes(b"text")
+    rows = model.predict([tmp_path / name for name in ("a.npz", "b.npz", "c.npz", "d.png")])
+    first = f"{tmp_path / 'a.npz'}:x_test#"
+    assert [row.path for row in rows[:70]] == [f"{first}{k}" for k in range(70)]
+    wanted = model.probabilities(x)
+    assert np.allclose([list(row.probabilities.values()) for row in rows[:70]], wanted, atol=1e-6)
+    assert all("nor its channels: wanted (3, 20), got (2, 20)" in row.error for row in rows[70:140])
+    assert [row.path for row in rows[140:]] == [str(tmp_path / n) for n in ("c.npz", "d.png")]
+    assert "is not an NPZ file" in rows[140].error
+    assert [row.path for row in model.predict(tmp_path)] == [row.path for row in rows[:141]]
+
+
+def test_pictures_in_an_npz_are_answered_too(model, tmp_path):
+    x = np.random.default_rng(0).integers(0, 256, (5, 8, 10), dtype=np.uint8)
+    np.savez(tmp_path / "a.npz", images=x)
+    answers = [row.probabilities for row in model.predict([tmp_path / "a.npz"])]
+    assert answers == [row.probabilities for row in model.predict(x)]
+
+
 def test_a_folder_and_a_single_file_are_read(model, tmp_path):
     paths = pictures(tmp_path / "in", 3)
     assert [row.path for row in model.predict(tmp_path / "in")] == [str(p) for p in paths]

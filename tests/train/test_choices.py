@@ -40,6 +40,17 @@ def test_photographs_are_flipped_unless_the_mirror_spoils_them():
     assert "flip" in augmentation(spec(side=64), *noise(side=64))
 
 
+def test_series_are_moved_in_time_and_neither_turned_nor_scaled():
+    x, y, train = noise(side=70)
+    series = Spec(kind="series", channels=3, size=(4900,), classes=("a", "b"))
+    assert augmentation(series, x.reshape(100, 3, -1), y, train) == "translate=350"
+
+
+def test_volumes_of_which_nothing_is_known_are_not_flipped():
+    volume = Spec(kind="volume", channels=3, size=(64, 64, 1), classes=("a", "b"))
+    assert "flip" not in augmentation(volume, noise(side=64)[0][..., None], *noise(side=64)[1:])
+
+
 def test_completing_twice_changes_nothing():
     once = complete(Recipe(), spec(), *noise())
     assert complete(once, spec(), *noise()) == once

@@ -5,19 +5,20 @@ import re
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, cast
 
 import numpy as np
 
+from striate.data.layout import KIND_OF_AXES, laid_out
 from striate.data.samples import SPLITS, Fault, Samples, class_order, need_two_classes
 from striate.errors import DataError
 from striate.files import open_regular
 
 __all__ = ["Part", "from_parts", "has_idx", "read_idx", "read_npz"]
 
-# Names that the pictures and the labels of an NPZ go by, alone or with a split word.
+# Names that the samples and the labels of an NPZ go by, alone or with a split word.
 _PAIRS = (("x", "y"), ("images", "labels"), ("data", "target"), ("data", "labels"))
 _CLASS_KEYS = ("classes", "class_names")
 
@@ -28,7 +29,7 @@ _IDX_MAGIC = {3: 2051, 1: 2049}  # 0, 0, 8 (unsigned bytes), number of axes
 
 @dataclass(frozen=True)
 class Part:
-    """Name, split, number of rows and raw labels of one array of pictures."""
+    """Name, split, number of rows and raw labels of one array of samples."""
 
     name: str
     split: str
@@ -36,14 +37,18 @@ class Part:
     labels: np.ndarray | None
 
 
-def read_npz(path: Path, labelled: bool = True) -> Samples:
-    """Read pictures and labels from an NPZ.
+def read_npz(path: Path, labelled: bool = True, axes: int = 0) -> Samples:
+    """Read samples and labels from an NPZ.
 
     Keys: x and y (or images and labels, data and target, arr_0 and arr_1), alone or once a split
-    as x_train or train_x; optionally `classes` or `class_names`. Pictures are (N, H, W),
-    (N, H, W, C) or (N, C, H, W), where the channel axis is the one of 1, 3 or 4, and the last
-    axis wins; booleans become 0 and 255, whole numbers the smaller of uint8 and uint16 that
-    holds them, floats float32.
+    as x_train or train_x; optionally `classes` or `class_names`. Booleans become 0 and 255, whole
+    numbers the smaller of uint8 and uint16 that holds them, floats float32; so do numbers with a
+    sign where they are no pictures.
+
+    Shape: as `layout.laid_out` reads them; `doubts` says where they could be read in two ways.
+
+    Args:
+        axes: spatial axes of a sample: 1 series, 2 pictures, 3 volumes; 0: from the shape.
 
     Raises:
         DataError: no such keys, unequal lengths, another layout, labels that are NaN or no class.
@@ -51,32 +56,38 @@ def read_npz(path: Path, labelled: bool = True) -> Samples:
     held = _load_npz(path)
     keys = list(_npz_keys(held, labelled))
     if not keys:
-        raise DataError(
-            f"{path}: wanted arrays x and y, or x_train, y_train, x_test and y_test; "
-            f"got {', '.join(held) or 'none'}"
+        wanted = (
+            "arrays x and y, or x_train, y_train, x_test and y_test" if labelled else "an array x"
         )
-    arrays, parts = [], []
+        raise DataError(
+            f"{path}: wanted {wanted}; got {', '.join(held) or 'none'}{_unpaired(held, labelled)}"
+        )
+    arrays, parts, doubts = [], [], []
     for x, y, split in keys:
-        pictures = _pictures(held[x], f"{path}: {x}")
+        samples, doubt = laid_out(held[x], axes, f"{path}: {x}")
+        samples = _numbers(samples, f"{path}: {x}")
         labels = _label_column(held[y], f"{path}: {y}") if labelled else None
-        if labels is not None and len(labels) != len(pictures):
+        if labels is not None and len(labels) != len(samples):
             raise DataError(
-                f"{path}: wanted one label a picture; got {len(pictures)} in {x} "
+                f"{path}: wanted one label a sample; got {len(samples)} in {x} "
                 f"and {len(labels)} in {y}"
             )
-        arrays.append(pictures)
-        parts.append(Part(x, split, len(pictures), labels))
+        arrays.append(samples)
+        parts.append(Part(x, split, len(samples), labels))
+        if doubt:
+            doubts.append(Fault("ambiguous", x, doubt))
     if len({(array.shape[1:], array.dtype) for array in arrays}) > 1:
         got = ", ".join(f"{p.name} {a.dtype}{a.shape}" for p, a in zip(parts, arrays, strict=True))
-        raise DataError(f"{path}: wanted pictures of one size and type in every split; got {got}")
+        raise DataError(f"{path}: wanted samples of one size and type in every split; got {got}")
     named = next((key for key in _CLASS_KEYS if key in held), None)
     classes = None if named is None else [_text(name) for name in held[named].ravel().tolist()]
     used = {key for pair in keys for key in pair[:2]} | {named}
     skipped = [
-        Fault("skipped", key, "neither pictures nor labels") for key in held if key not in used
+        Fault("skipped", key, "neither samples nor labels") for key in held if key not in used
     ]
     joined = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
-    return from_parts(path, joined, parts, classes, (path,), skipped)
+    found = from_parts(path, joined, parts, classes, (path,), skipped)
+    return replace(found, doubts=tuple(doubts[:1]))  # the splits are of one shape
 
 
 def has_idx(folder: Path) -> bool:
@@ -131,13 +142,34 @@ def _load_npz(path: Path) -> dict[str, np.ndarray]:
             held = np.load(file, allow_pickle=False)
             if isinstance(held, np.ndarray):
                 raise DataError(f"{path}: wanted an NPZ with x and y; got a single array")
-            return {key: held[key] for key in held.files}
+            return {key: _plain(held, key, path) for key in held.files}
     except ValueError as error:
         raise DataError(
             f"{path}: {error}; wanted plain arrays of numbers or strings, nothing pickled"
         ) from error
     except (OSError, EOFError, zipfile.BadZipFile, zlib.error, KeyError) as error:
         raise DataError(f"{path}: is not a whole NPZ file: {error}") from error
+
+
+def _plain(held: "np.lib.npyio.NpzFile", key: str, path: Path) -> np.ndarray:
+    """Return one array, refusing Python objects, which only unpickling would give."""
+    try:
+        return held[key]
+    except ValueError as error:
+        if "Object arrays" not in str(error):
+            raise
+        raise DataError(
+            f"{path}: {key}: wanted plain numbers or strings; got Python objects, which are "
+            "pickled: cut or pad samples to one length, write labels with astype(str)"
+        ) from error
+
+
+def _unpaired(held: dict[str, np.ndarray], labelled: bool) -> str:
+    """Say which samples lack their labels, else what names are known."""
+    for x, y, _ in _npz_keys(held, labelled=False):
+        return f": the labels {y} of {x} are missing"
+    last = ", or images, data or arr_0 for x, labels, target or arr_1 for y" if labelled else ""
+    return f": name them so{last}"
 
 
 def _npz_keys(held: dict[str, np.ndarray], labelled: bool) -> Iterator[tuple[str, str, str]]:
@@ -152,19 +184,8 @@ def _npz_keys(held: dict[str, np.ndarray], labelled: bool) -> Iterator[tuple[str
             return
 
 
-def _pictures(array: np.ndarray, where: str) -> np.ndarray:
-    """Return (N, C, H, W) of uint8, uint16 or float32."""
-    if array.ndim == 3:
-        array = array[:, None]
-    elif array.ndim == 4 and array.shape[3] in (1, 3, 4):
-        array = np.moveaxis(array, 3, 1)
-    elif array.ndim != 4 or array.shape[1] not in (1, 3, 4):
-        raise DataError(
-            f"{where}: wanted (N, H, W), (N, H, W, C) or (N, C, H, W) with C = 1, 3 or 4; "
-            f"got {array.shape}"
-        )
-    if array.size == 0:
-        raise DataError(f"{where}: wanted at least one picture; got shape {array.shape}")
+def _numbers(array: np.ndarray, where: str) -> np.ndarray:
+    """Return (N, C, *S) of uint8, uint16 or float32."""
     if array.dtype == bool:
         return array.astype(np.uint8) * np.uint8(255)
     if array.dtype in (np.uint8, np.uint16):
@@ -172,6 +193,9 @@ def _pictures(array: np.ndarray, where: str) -> np.ndarray:
     if array.dtype.kind == "f":
         return _finite(array.astype(np.float32, copy=False), where)
     low, high = (int(array.min()), int(array.max())) if array.dtype.kind in "iu" else (-1, -1)
+    signed = array.dtype.kind == "i" and array.ndim != 4  # no grey levels: volts, Hounsfield units
+    if signed and max(-low, high) <= 2**24:  # where float32 still holds every whole number
+        return array.astype(np.float32)
     if not 0 <= low <= high <= 65535:
         got = f"{low} to {high}" if array.dtype.kind in "iu" else str(array.dtype)
         raise DataError(f"{where}: wanted floats, or whole numbers from 0 to 65535; got {got}")
@@ -181,7 +205,10 @@ def _pictures(array: np.ndarray, where: str) -> np.ndarray:
 def _finite(array: np.ndarray, where: str) -> np.ndarray:
     bad = [row for row in range(len(array)) if not np.isfinite(array[row]).all()]
     if bad:
-        raise DataError(f"{where}: NaN or infinite values in {len(bad)} rows: {bad[:5]}")
+        raise DataError(
+            f"{where}: NaN or infinite values in {len(bad)} rows: {bad[:5]}; fill them in, or "
+            "leave those rows out"
+        )
     return array
 
 
@@ -191,7 +218,7 @@ def _label_column(array: np.ndarray, where: str) -> np.ndarray:
         array = array[:, 0]
     if array.ndim != 1:
         raise DataError(
-            f"{where}: wanted one label a picture, shape (N,) or (N, 1); got {array.shape}"
+            f"{where}: wanted one label a sample, shape (N,) or (N, 1); got {array.shape}"
         )
     if array.dtype.kind == "S":
         array = np.array([_text(value) for value in array.tolist()], dtype=str)
@@ -228,11 +255,11 @@ def from_parts(
     sources: Sequence[Path],
     skipped: Sequence[Fault] = (),
 ) -> Samples:
-    """Join arrays of pictures to Samples; the classes are made once, over all parts.
+    """Join arrays to Samples; the classes are made once, over all parts.
 
     Args:
         root: what the user named.
-        arrays: the pictures of all parts, (n, C, H, W).
+        arrays: the samples of all parts, (n, C, *S).
         parts: in the order of `arrays`.
         classes: what the labels 0, 1, ... are called; None calls them by their values.
         sources: the files that all this came from.
@@ -249,7 +276,7 @@ def from_parts(
         known, labels = (), np.full(len(arrays), -1, np.int64)
     return Samples(
         root=root,
-        kind="image",
+        kind=KIND_OF_AXES[arrays.ndim - 2],
         names=tuple(f"{part.name}#{row}" for part in parts for row in range(part.rows)),
         classes=known,
         labels=labels,

@@ -38,6 +38,7 @@ KINDS = {
     "mixed-modes": "pictures differ in colour mode and are converted to one",
     "mixed-depths": "pictures differ in bit depth and are scaled to one",
     "value-range": "floats lie beyond the 0 (black) to 1 (white) that picture files are read as",
+    "ambiguous": "an array can be read in two ways: how it was, and what to say for the other",
     "constant": "every pixel of a picture is the same",
     "note": "something in decoding that the user might not expect",
     "skipped": "left out on purpose: hidden folders, files that are no images",
@@ -100,6 +101,7 @@ def audit(samples: Samples, cache: Cache) -> Audit:
             *_parted_groups(samples, cache),
         ),
         warnings=(
+            *samples.doubts,
             *_missing_labels(samples, found),
             *_balance(samples, counts),
             *_mixtures(kinds),

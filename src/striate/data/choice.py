@@ -28,14 +28,14 @@ def choose_spec(samples: Samples, size: int = 0, resize: str = "stretch") -> Spe
 
     Colour anywhere makes three channels, alpha in most files four; values are stored as most files
     have them. Pictures of one size up to 256 keep it, others become squares of their median short
-    side, a multiple of 16 in 32..128.
+    side, a multiple of 16 in 32..128. Series and volumes keep the size they have.
 
     Args:
         size: side in pixels; 0: from the headers of at most 500 files.
         resize: the rule, as in `Spec`.
 
     Raises:
-        DataError: there are no samples, or none can be read.
+        DataError: there are no samples, none can be read, or `size` is not that of series.
     """
     if not len(samples):
         raise DataError(f"no samples in {samples.root}; wanted at least one labelled picture")
@@ -56,7 +56,7 @@ def choose_spec(samples: Samples, size: int = 0, resize: str = "stretch") -> Spe
         {
             "kind": samples.kind,
             "channels": channels,
-            "size": (size,) * len(sizes[0]) if size else _size(sizes),
+            "size": _named_size(samples, sizes[0], size) if size else _size(samples, sizes),
             "resize": resize,
             "dtype": dtype,
             "classes": samples.classes,
@@ -138,8 +138,20 @@ def _channels(found: list[int]) -> int:
     return 4 if 2 * found.count(4) > len(found) else 3 if max(found) > 1 else 1
 
 
-def _size(sizes: list[tuple[int, ...]]) -> tuple[int, ...]:
-    if len(set(sizes)) == 1 and max(sizes[0]) <= 256:
+def _named_size(samples: Samples, found: tuple[int, ...], size: int) -> tuple[int, ...]:
+    """Return a square of side `size`; series and volumes are not resized, so theirs or none."""
+    if samples.kind == "image":
+        return (size,) * len(found)
+    if size != max(found):  # which a recipe of theirs holds
+        raise DataError(
+            f"{samples.root}: only pictures are resized to --size {size}; this is {samples.kind} "
+            f"data of {' x '.join(map(str, found))}: leave --size out, or cut the arrays before"
+        )
+    return found
+
+
+def _size(samples: Samples, sizes: list[tuple[int, ...]]) -> tuple[int, ...]:
+    if samples.kind != "image" or (len(set(sizes)) == 1 and max(sizes[0]) <= 256):
         return sizes[0]
     side = int(np.median([min(size) for size in sizes])) // 16 * 16
     return (min(max(side, 32), 128),) * len(sizes[0])

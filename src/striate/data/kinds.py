@@ -5,10 +5,12 @@ from pathlib import Path
 
 from striate.data import decode, sound, text
 
-__all__ = ["KINDS", "kind_of"]
+__all__ = ["ENDINGS", "KINDS", "kind_of"]
 
 # Kind, as in `Spec.kind` -> the endings of its files, in lower case.
 KINDS = {"image": decode.SUFFIXES, "sound": sound.SUFFIXES, "text": text.SUFFIXES}
+# The same with what is read from arrays only: no folder is searched for it to learn from.
+ENDINGS = {**KINDS, "series": frozenset({".npz"}), "volume": frozenset({".npz"})}
 
 
 def kind_of(files: Sequence[Path]) -> str:

@@ -40,6 +40,7 @@ class Material:
 def gather(
     source: str | Path,
     *,
+    axes: int = 0,
     size: int = 0,
     resize: str = "stretch",
     validation: float = 0.1,
@@ -54,6 +55,7 @@ def gather(
 
     Args:
         source: folder, table, archive or name; see `data.readers.read`.
+        axes: spatial axes of a sample in an NPZ, 1 to 3; 0 is told by its shape.
         size: side of a sample in pixels; 0 is chosen from the data.
         resize: rule of `Spec.resize`.
         validation: share of the training samples held out to calibrate.
@@ -67,7 +69,7 @@ def gather(
     Raises:
         DataError: the data cannot be read, split, or no longer match the manifest.
     """
-    samples = read(source)
+    samples = read(source, axes=axes)
     chosen = spec or choose_spec(samples, size, resize)
     cache = open_cache(samples, chosen, progress=progress)
     found = audit(samples, cache)

@@ -9,6 +9,7 @@ from PIL import Image
 from striate.data.decode import decode
 from striate.data.sound import decode_sound, prepare_sound
 from striate.data.text import decode_text, prepare_text
+from striate.errors import DataError
 from striate.spec import DTYPES, Spec
 
 __all__ = ["at_least", "normalise", "prepare", "prepare_file", "scaling", "to_bytes"]
@@ -31,13 +32,17 @@ def prepare(array: np.ndarray, spec: Spec) -> np.ndarray:
         array: uint8, uint16 or float32; white is 255, 65535 or 1.
 
     Raises:
-        ValueError: the dtype, or the numbers of channels or axes, cannot become those of `spec`;
+        ValueError: the dtype, or the numbers of channels or axes, cannot become those of `spec`,
+            or no picture is of another shape;
             or whole numbers, whose white is 1, cannot have the mean or deviation of `spec`.
     """
     if array.dtype.name not in DTYPES:
         raise ValueError(f"array must be one of {', '.join(DTYPES)}; got {array.dtype}")
     if array.ndim != 1 + spec.axes or array.size == 0:
         raise ValueError(f"array must be (C, *S) with {spec.axes} axes; got shape {array.shape}")
+    if spec.kind in ("series", "volume") and array.shape != spec.shape:
+        raise ValueError(f"no {spec.kind} is resized, nor its channels: wanted {spec.shape}, got "
+                         f"{array.shape}")  # fmt: skip
     spec.check_unit(array.dtype.name)
     fewer = spec.channels < array.shape[0]  # the fewer channels are resized, the less work
     if fewer:
@@ -50,7 +55,7 @@ def prepare(array: np.ndarray, spec: Spec) -> np.ndarray:
 
 
 def prepare_file(source: Path | bytes, spec: Spec) -> np.ndarray:
-    """Decode an image file and prepare it; a large JPEG is decoded at a reduced size.
+    """Decode a file and prepare it; a large JPEG is decoded at a reduced size.
 
     Shape: (C, *S) of `spec`
 
@@ -65,6 +70,8 @@ def prepare_file(source: Path | bytes, spec: Spec) -> np.ndarray:
         return prepare_sound(decode_sound(source), spec)
     if spec.kind == "text":
         return prepare_text(decode_text(source), spec)
+    if spec.kind != "image":
+        raise DataError(f"no {spec.kind} is kept in such a file; give x (N, C, *S) in an .npz")
     return prepare(decode(source, at_least(spec)).array, spec)
 
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from striate.data.archives import has_idx, read_idx, read_npz
 from striate.data.cifar import find_cifar, read_cifar
-from striate.data.kinds import KINDS, kind_of
+from striate.data.kinds import ENDINGS, KINDS, kind_of
+from striate.data.layout import KIND_OF_AXES
 from striate.data.named import NAMES, read_named
 from striate.data.samples import SPLITS, Fault, Samples, class_order, need_two_classes
 from striate.data.tables import TABLES, read_table
@@ -28,7 +29,9 @@ _PROGRAMS = {"__MACOSX", "__pycache__", "@eaDir", "lost+found", "$RECYCLE.BIN"}
 _WEAK = ("training", "testing")
 
 
-def read(path: str | Path, labelled: bool = True, home: Path | None = None) -> Samples:
+def read(
+    path: str | Path, labelled: bool = True, home: Path | None = None, axes: int = 0
+) -> Samples:
     """Read labelled samples, whatever form they are in.
 
     Class folders (`<class>/**`, or `train|val|valid|validation|test/<class>/**`), a table (CSV,
@@ -41,10 +44,28 @@ def read(path: str | Path, labelled: bool = True, home: Path | None = None) -> S
         labelled: False reads files and arrays to predict: labels are -1, and folders are no
             classes.
         home: the cache folder, where downloads go; None is `files.cache_folder()`.
+        axes: spatial axes of a sample in an NPZ, 1 to 3; 0: from its shape.
 
     Raises:
         DataError: nothing is there, or it does not hold what it should.
     """
+    samples = _read(path, labelled, home, axes)
+    if axes and axes != (found := _axes(samples)):
+        raise DataError(
+            f"{path}: wanted {KIND_OF_AXES[axes]} samples, of axes {axes}; got {samples.kind} "
+            f"samples, of axes {found}: only the arrays of an NPZ can be read in several ways"
+        )
+    return samples
+
+
+def _axes(samples: Samples) -> int:
+    """Return how many spatial axes a sample has."""
+    if samples.arrays is not None:
+        return samples.arrays.ndim - 2
+    return 2 if samples.kind == "image" else 1
+
+
+def _read(path: str | Path, labelled: bool, home: Path | None, axes: int) -> Samples:
     if not str(path).strip():
         raise DataError(
             "wanted a folder, a file or a name; got an empty text: is a variable of the shell not "
@@ -59,7 +80,7 @@ def read(path: str | Path, labelled: bool = True, home: Path | None = None) -> S
     if suffix in TABLES:
         return read_table(root, labelled)
     if suffix == ".npz":
-        return read_npz(root, labelled)
+        return read_npz(root, labelled, axes)
     if not labelled:
         return _unlabelled(root.parent, [(root.name, root)], [], kind_of([root]))
     raise DataError(
@@ -141,7 +162,7 @@ class _Walk:
         for name, path in self.entries(folder, prefix):
             if path.is_dir():
                 yield from self.files(path, f"{prefix}{name}/", above | {real})
-            elif path.suffix.lower() in KINDS[self.kind]:
+            elif path.suffix.lower() in ENDINGS[self.kind]:
                 yield prefix + name, path
             else:
                 article = "an" if self.kind == "image" else "a"

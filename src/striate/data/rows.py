@@ -110,12 +110,15 @@ def _text_row(data: bytes, found: bytes, spec: Spec) -> Row:
 
 
 def array_row(array: np.ndarray, spec: Spec) -> Row:
-    """Prepare one sample that is an array already."""
+    """Prepare one sample that is an array already; one that cannot be gives a reason."""
     array = np.ascontiguousarray(array)
     found = digest(array)
     if not _finite(array[None])[0]:
         return Row(found, reason=_NOT_FINITE)
-    x = prepare(array, spec)
+    try:
+        x = prepare(array, spec)
+    except ValueError as error:
+        return Row(found, reason=str(error))
     same = bool(_constant(x[None])[0])
     return Row(found, x, picture_hash(array), same, array.shape[1:], mode=_mode(array))
 

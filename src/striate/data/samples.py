@@ -56,6 +56,7 @@ class Samples:
         weights: (n,) float64 above 0.
         skipped: what was left out on purpose, kind "skipped".
         words: of texts that are arrays of numbers, as in `Spec.words`.
+        doubts: arrays that could be read in two ways, kind "ambiguous".
     """
 
     root: Path
@@ -71,6 +72,7 @@ class Samples:
     weights: np.ndarray | None = None
     skipped: tuple[Fault, ...] = ()
     words: tuple[str, ...] = ()
+    doubts: tuple[Fault, ...] = ()
 
     def __post_init__(self) -> None:
         if (self.files is None) == (self.arrays is None):

@@ -17,7 +17,7 @@ import torch
 from striate.bundle import Bundle
 from striate.bundle import load as load_bundle
 from striate.data.prepare import normalise, prepare, prepare_file
-from striate.data.readers import list_files
+from striate.data.readers import list_files, read
 from striate.device import pick_device
 from striate.errors import DataError
 from striate.spec import Spec
@@ -33,7 +33,8 @@ class Prediction:
     """The answer for one input; either `label` or `error` is None.
 
     Args:
-        path: the file as it was named, or "#17" for the array at 17.
+        path: the file as it was named; "a.npz:x#17" for row 17 of its array x, "#17" for the
+            array at 17.
         label: the most probable class.
         probability: of `label`, 0 to 1, calibrated.
         probabilities: of every class, in the order of `Spec.classes`; empty after an error.
@@ -148,20 +149,21 @@ def predict_stream(
 ) -> Iterator[Prediction]:
     """Yield one answer a path, in order, while threads decode the next ones.
 
-    At most two batches are in memory, however many paths there are.
+    At most two batches are in memory, however many paths there are; and the arrays of one NPZ,
+    each row of which gets an answer.
 
     Args:
         paths: files; taken as they are needed.
         batch: samples that the network sees at once.
     """
     _check_batch(batch)
-    todo = iter(paths)
+    todo = (source for path in paths for source in _sources(Path(path), model.spec))
     ahead: deque[tuple[str, Future[Array | str]]] = deque()
     with ThreadPoolExecutor(min(cpu_count() or 1, 16)) as pool:
         try:
             while True:
-                for path in islice(todo, 2 * batch - len(ahead)):
-                    ahead.append((str(path), pool.submit(_prepared, Path(path), model.spec)))
+                for name, source in islice(todo, 2 * batch - len(ahead)):
+                    ahead.append((name, pool.submit(_prepared, source, model.spec)))
                 if not ahead:
                     return
                 now = [ahead.popleft() for _ in range(min(batch, len(ahead)))]
@@ -191,10 +193,27 @@ def write_jsonl(rows: Iterable[Prediction], file: TextIO) -> None:
         file.write(json.dumps(row.to_json()) + "\n")
 
 
-def _prepared(path: Path, spec: Spec) -> Array | str:
-    """Return the sample, or why there is none."""
+def _sources(path: Path, spec: Spec) -> Iterator[tuple[str, Path | Array | str]]:
+    """Yield name and source of what a file holds: itself, every row of an NPZ, or why none."""
+    if path.suffix.lower() != ".npz" or spec.kind in ("sound", "text"):
+        yield str(path), path
+        return
     try:
-        return prepare_file(path, spec)
+        samples = read(path, labelled=False, axes=spec.axes)
+    except DataError as error:
+        yield str(path), str(error)
+        return
+    assert samples.arrays is not None
+    for name, row in zip(samples.names, samples.arrays, strict=True):
+        yield f"{path}:{name}", row
+
+
+def _prepared(source: Path | Array | str, spec: Spec) -> Array | str:
+    """Return the sample, or why there is none."""
+    if isinstance(source, str):
+        return source
+    try:
+        return prepare_file(source, spec) if isinstance(source, Path) else prepare(source, spec)
     except (DataError, ValueError) as error:  # ValueError: its channels cannot become the spec's
         return str(error)
     except OSError as error:

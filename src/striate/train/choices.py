@@ -45,13 +45,16 @@ def augmentation(spec: Spec, x: np.ndarray, y: np.ndarray, train: np.ndarray) ->
     """Choose the changes that keep the classes.
 
     Flips where the data pass the mirror test; where it knows nothing, for colour photographs.
+    Series are moved in time only: backwards, faster or louder may be another class.
     """
     if spec.kind == "text":
         return "none"
     side = min(spec.size)
+    if spec.kind == "series":
+        return f"translate={max(1, side // 14)}"
     mirror = keeps_class_mirrored(x, y, train)
     if mirror is None:
-        mirror = spec.channels >= 3 and side >= 64
+        mirror = spec.kind == "image" and spec.channels >= 3 and side >= 64
     steps = ["flip"] if mirror else []
     if side >= 64:
         steps += ["zoom=0.35", "jitter=0.2"]
