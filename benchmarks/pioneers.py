@@ -23,7 +23,8 @@ __all__ = ["EXPERIMENTS"]
 def cortex(seed: int, quick: bool) -> dict[str, float]:
     """Read digits off fixed simple and complex cells by one layer of units: nothing else learns."""
     x, y, x_test, y_test = pictures("mnist", 200 if quick else 20_000, 200 if quick else 10_000)
-    cells = nn.Sequential(SimpleCells(8, (4.0, 8.0)), ComplexCells(), nn.AvgPool2d(4), nn.Flatten())
+    simple = SimpleCells(8, (4.0, 8.0), 19)
+    cells = nn.Sequential(simple, ComplexCells(), nn.AvgPool2d(4), nn.Flatten())
     with torch.no_grad():
         seen, seen_test = (torch.cat([cells(p) for p in part.split(500)]) for part in (x, x_test))
     torch.manual_seed(seed)

@@ -140,6 +140,7 @@ def test_a010_power_in_a_band_is_told_apart():
 
 
 def test_a012_a_multilayer_perceptron_is_linear_layers():
+    """C-17."""
     net = nn.Sequential(nn.Linear(784, 800), nn.Tanh(), nn.Linear(800, 10))
     assert sum(p.numel() for p in net.parameters()) == 636_010
 
@@ -157,6 +158,7 @@ def test_a014_decay_alone_shrinks_a_weight_by_the_learning_rate(name):
 
 
 def test_a015_dropout_keeps_the_mean_and_is_absent_in_evaluation():
+    """C-40."""
     drop, x = nn.Dropout(0.5), torch.ones(100_000)
     torch.manual_seed(0)
     assert drop(x).mean().item() == pytest.approx(1, abs=3 * (1 / 100_000) ** 0.5)
@@ -306,6 +308,7 @@ def test_a168_a_fully_connected_layer_breaks_what_convolution_kept():
 
 
 def test_a169_no_sampling_and_global_pooling_ignore_every_shift():
+    """C-44, on all 256 shifts of 16 x 16."""
     torch.manual_seed(0)
     net = nn.Sequential(
         nn.Conv2d(1, 6, 3, padding=1, padding_mode="circular"), nn.ReLU(),

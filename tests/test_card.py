@@ -42,6 +42,25 @@ def test_every_network_has_a_page():
     assert {page.stem for page in PAGES.glob("*.md")} == set(CARDS)
 
 
+@pytest.mark.parametrize("name", CARDS)
+def test_a_page_says_which_numbers_are_certain(name):
+    """C-82: certain, reconstructed or from memory, in the builder's own words or in MARKS."""
+    page = (PAGES / f"{name}.md").read_text(encoding="utf-8")
+    about = page.split("\n## ")[0]
+    assert re.search(r"\b(certain|reconstructed|memory)\b", about)
+
+
+def test_nothing_is_claimed_on_data_that_are_not_here():
+    """C-81: what was reached was reached on data that anybody can get."""
+    lacking = re.compile(r"imagenet|norb|gtsrb|hwdb|etl|atr\b|lfw|affnist", re.IGNORECASE)
+    records = [record for one in reached().values() for record in one]
+    claims = [f"{record['what']} {record['command']}" for record in records]
+    assert claims
+    assert [claim for claim in claims if lacking.search(claim)] == []
+    named = {found[1] for claim in claims if (found := re.match(r"test accuracy on (\w+)", claim))}
+    assert named <= {"cifar10", "fsdd", "mnist", "usps"}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CARDS)
 def test_its_page_is_current(name):

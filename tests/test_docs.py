@@ -203,6 +203,30 @@ def test_the_readme_begins_with_the_two_commands():
     assert second == "pip install '.[all,test]' && pytest"
 
 
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ("A163", "5 x 5 and 9 x 9; 7 and 15 are a stack of 1, 2, 4"),
+        ("A151", "2 in all, 1 on each side"),
+        ("A105", "3 million for each fully connected neuron"),
+    ],
+)
+def test_the_page_of_the_article_states_what_it_corrects(row, words):
+    """C-80."""
+    rows = [line for line in text("docs/article.md").splitlines() if line.startswith(f"| {row} ")]
+    assert len(rows) == 1
+    assert words in rows[0]
+
+
+def test_no_file_carries_the_licence_of_somebody_else():
+    """C-83: code under CC BY-NC-SA, as that of BlurPool and APS, is not in here."""
+    foreign = re.compile(r"CC[ -]BY|Creative Commons|NonCommercial|All rights reserved", re.I)
+    files = [p for p in (ROOT / "src").rglob("*") if p.suffix in (".py", ".h", ".cpp", ".html")]
+    assert len(files) > 100
+    found = [name(p) for p in files if foreign.search(p.read_text(encoding="utf-8"))]
+    assert found == []
+
+
 def test_the_page_of_the_data_explains_every_kind():
     rows = table("docs/data.md", "What check finds")
     assert {row[0][1:-1]: row[1] for row in rows if row[0].startswith("`")} == KINDS

@@ -40,7 +40,7 @@ def test_the_benchmarks_that_show_statements_of_the_article_exist():
     named = {
         name
         for shown in re.findall(r"\| benchmark ([^|(]+)", page)
-        for name in re.findall(r"`(\w+)`", shown)
+        for name in re.findall(r"`(\w[\w -]*)`", shown)
     }
     assert named
     assert named <= known

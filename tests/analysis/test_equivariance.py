@@ -34,6 +34,7 @@ def samples(axes=2, side=8, count=3):
 
 @pytest.mark.parametrize("axes", [1, 2, 3])
 def test_circular_convolution_of_stride_1_moves_along_with_every_shift(axes):
+    """C-41."""
     layer = Convolution(axes, 2, 4, 3, padding="same", border="circular").double()
     for shift in (1, -3, tuple(range(1, axes + 1))):
         assert equivariance_error(layer, samples(axes), shift) <= 1e-12
@@ -41,12 +42,26 @@ def test_circular_convolution_of_stride_1_moves_along_with_every_shift(axes):
 
 @pytest.mark.parametrize("stride", [2, 4])
 def test_a_stride_follows_its_multiples_alone(stride):
+    """C-43."""
     x = samples()
     layer = Convolution(2, 2, 4, 3, stride=stride, padding=[1, 1], border="circular").double()
     for shift in product(range(stride + 1), repeat=2):
         error = equivariance_error(layer, x, shift)
         assert (error <= 1e-12) == (shift[0] % stride == shift[1] % stride == 0)
         assert error <= 1e-12 or error > 0.1
+
+
+@pytest.mark.parametrize("size", [(16,), (9, 12), (4, 5, 6)])
+@pytest.mark.parametrize("kind", ["mean", "max", "norm"])
+def test_without_strides_a_global_answer_ignores_every_shift(size, kind):
+    """C-44, on any number of axes, sides that are odd and kernels that are dilated."""
+    axes = len(size)
+    first = Convolution(axes, 2, 6, 3, padding="same", border="circular")
+    second = Convolution(axes, 6, 4, 2, dilation=2, padding="same", border="circular")
+    net = nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), GlobalPool(kind)).double()
+    x = torch.randn(2, 2, *size, dtype=torch.float64)
+    assert max(equivariance_error(net, x, s) for s in product(*map(range, size))) <= 1e-12
+    assert shift_consistency(net, x, [1, 2, 3]) == 1
 
 
 def test_a_wave_pooled_by_hand():
@@ -91,6 +106,7 @@ def test_the_share_of_classes_kept_is_counted():
 
 
 def test_polyphase_sampling_keeps_every_class_and_a_plain_stride_does_not():
+    """C-46."""
     torch.manual_seed(0)
     ring = {"padding": [1, 1], "border": "circular"}
     x, shifts = samples(side=16, count=8), list(product(range(4), repeat=2))

@@ -20,10 +20,12 @@ from striate.spec import Spec
     [("lecun1989", 64_660), ("lenet5_1998", 340_908), ("lenet1", 98_442)],
 )
 def test_published_connections(name, connections):
+    """C-10, C-12."""
     assert analysis.profile(build(name), fields=False).connections == connections
 
 
 def test_layers_of_the_zip_code_net():
+    """C-10."""
     found = analysis.profile(build("lecun1989"), fields=False)
     counted = [(row.parameters, row.connections) for row in found.layers if row.parameters]
     assert counted == [(1_068, 19_968), (2_592, 38_592), (5_790, 5_790), (310, 310)]
@@ -31,6 +33,7 @@ def test_layers_of_the_zip_code_net():
 
 
 def test_layers_of_lenet5():
+    """C-12."""
     found = analysis.profile(build("lenet5_1998"), fields=False)
     rows = {row.connections: row.parameters for row in found.layers if row.connections}
     assert rows == {
@@ -143,15 +146,28 @@ def test_shared_layers_run_twice_and_weigh_once():
     assert [row.receptive_field for row in rows] == [(3,), (5,)]
 
 
-def test_counts_do_not_depend_on_the_sample_of_a_convolution():
-    small, large = (analysis.profile(nn.Conv2d(1, 1, 5), (1, n, n), fields=False) for n in (28, 96))
-    assert small.parameters == large.parameters == 26
+@pytest.mark.parametrize(("bias", "count"), [(False, 25), (True, 26)])
+@pytest.mark.parametrize("size", [(28, 28), (96, 96), (64, 31)])
+def test_counts_do_not_depend_on_the_sample_of_a_convolution(size, bias, count):
+    """C-05."""
+    found = analysis.profile(nn.Conv2d(1, 1, 5, bias=bias), (1, *size), fields=False)
+    assert found.parameters == count
+    assert found.connections == count * (size[0] - 4) * (size[1] - 4)
 
 
-def test_a_fully_connected_neuron():
-    for shape, weights in [((1, 100, 100), 10_000), ((3, 32, 32), 3_072), ((3, 200, 200), 120_000)]:
-        net = nn.Sequential(nn.Flatten(), nn.Linear(weights, 1))
-        assert analysis.profile(net, shape, fields=False).connections == weights + 1
+@pytest.mark.parametrize(
+    ("shape", "weights"),
+    [
+        ((1, 100, 100), 10_000),
+        ((3, 32, 32), 3_072),
+        ((3, 200, 200), 120_000),
+        ((3, 1000, 1000), 3_000_000),
+    ],
+)
+def test_a_fully_connected_neuron(shape, weights):
+    """C-04, C-80: three million weights are those of one neuron."""
+    net = nn.Sequential(nn.Flatten(), nn.Linear(weights, 1))
+    assert analysis.profile(net, shape, fields=False).connections == weights + 1
 
 
 def test_json_and_table():

@@ -21,16 +21,19 @@ def by_name(model, *shape):
 
 
 def test_lenet5():
+    """C-07."""
     found = [field.size[0] for field in fields(build("lenet5"), 1, 32, 32)]
     assert list(dict.fromkeys(found)) == [5, 6, 14, 16, 32]
 
 
 def test_three_small_kernels_see_what_a_large_one_sees():
+    """C-07."""
     net = nn.Sequential(*[nn.Conv2d(1, 1, 3) for _ in range(3)])
     assert [field.size for field in fields(net, 1, 16, 12)] == [(3, 3), (5, 5), (7, 7)]
 
 
 def test_dilation():
+    """C-06."""
     net = nn.Sequential(*[nn.Conv1d(1, 1, 3, dilation=d) for d in (1, 2, 4)])
     assert [field.size for field in fields(net, 1, 40)] == [(3,), (7,), (15,)]
 

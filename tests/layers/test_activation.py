@@ -7,6 +7,7 @@ from striate.layers import AbsTanh, Maxout, RBFOutput, ScaledTanh
 
 
 def test_scaled_tanh_passes_through_1():
+    """C-36."""
     y = ScaledTanh()(torch.tensor([1.0, -1.0, 0.0], dtype=torch.float64))
     assert y.tolist() == pytest.approx([0.999997, -0.999997, 0], abs=1e-6)
 

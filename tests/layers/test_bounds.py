@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from striate.layers.bounds import at_least, indices, one_of
+from striate.layers.bounds import at_least, indices, one_of, per_axis
 
 
 @pytest.mark.parametrize("value", [0, -2, (1, 0), [3, float("nan")], float("nan")])
@@ -20,6 +20,15 @@ def test_what_is_within_passes():
     indices(2, 3, y=torch.tensor([0, 2]))
     indices(2, 3, y=torch.tensor([0, 2], dtype=torch.uint8))
     indices(0, 3, y=torch.zeros(0, dtype=torch.int64))
+
+
+def test_one_number_stands_for_every_axis():
+    assert per_axis(3, kernel=2, stride=[1, 2, 3]) == [(2, 2, 2), (1, 2, 3)]
+    assert per_axis(1, 0, padding=(0,)) == [(0,)]
+    with pytest.raises(ValueError, match=r"stride must be one number, or one for each of 2 axes"):
+        per_axis(2, kernel=3, stride=(1,))
+    with pytest.raises(ValueError, match=r"stride must be at least 1; got \(1, 0\)"):
+        per_axis(2, stride=(1, 0))
 
 
 def test_unknown_words_are_named():

@@ -5,6 +5,7 @@ from math import pi
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from striate.layers import (
     ComplexCells,
@@ -52,6 +53,31 @@ def test_a_drifting_grating_tells_simple_from_complex():
     assert modulation(simple) == pytest.approx(pi / 2, abs=0.01)
     assert modulation(whole) <= 1e-6
     assert float(whole.std() / whole.mean()) < 1e-3
+
+
+@pytest.mark.parametrize("wave", [4.0, 5.6, 8.0, 11.3])
+def test_no_cell_answers_to_what_lies_across_at_any_angle(wave):
+    """C-51, for the fields that SimpleCells chooses by itself."""
+    cells = SimpleCells(8, (wave,)).double()
+    middle = cells.bank.shape[-1] // 2
+    place = torch.arange(2 * middle + 1, dtype=torch.float64) - middle
+    for k in range(8):
+        answers = []
+        for angle in (180 * k / 8, 180 * k / 8 + 90):
+            turn = torch.tensor(angle * pi / 180, dtype=torch.float64)
+            along = place[None] * turn.cos() + place[:, None] * turn.sin()
+            drift = torch.linspace(0, 2 * pi, 9, dtype=torch.float64)[:8, None, None]
+            x = torch.cos(2 * pi * along / wave + drift)[:, None]
+            answers.append(ComplexCells()(cells(x))[:, k, middle, middle].mean())
+        assert answers[1] <= 0.01 * answers[0]
+
+
+def test_the_depth_of_one_place_answers_edge_by_edge():
+    """All maps look at the same region there, and each orientation has a map of its own."""
+    cells = nn.Sequential(SimpleCells(8, (WAVE,), SIDE), ComplexCells()).double()
+    middle = SIDE // 2
+    depth = [cells(grating(180 * k / 8, 0.3)[None, None])[0, :, middle, middle] for k in range(8)]
+    assert [int(answers.argmax()) for answers in depth] == list(range(8))
 
 
 def test_orientation_is_tuned():

@@ -12,6 +12,7 @@ from striate.layers import (
     convolve,
     fft_convolve,
     im2col,
+    pad,
 )
 
 SIZE = (9, 8, 7)
@@ -35,6 +36,7 @@ def test_correlation_is_the_sum_over_the_patch():
 
 @pytest.mark.parametrize("axes", [1, 2, 3])
 def test_true_convolution_is_correlation_with_the_kernel_turned(axes):
+    """C-26."""
     x, w = case(axes)
     turned = w.flip(list(range(2, 2 + axes)))
     assert torch.equal(convolve(x, w, flip=True), convolve(x, turned))
@@ -48,6 +50,7 @@ def test_true_convolution_is_correlation_with_the_kernel_turned(axes):
     dilation=st.integers(1, 2),
 )
 def test_matrix_product_and_its_adjoint(axes, kernel, stride, dilation):
+    """C-26, C-28."""
     x, w = case(axes, kernel)
     taps = [kernel] * axes
     columns = im2col(x, taps, stride, dilation)
@@ -60,6 +63,32 @@ def test_matrix_product_and_its_adjoint(axes, kernel, stride, dilation):
     torch.testing.assert_close((columns * other).sum(), (x * back).sum(), rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize(
+    ("stride", "dilation", "padding"),
+    [((2, 1), 1, "same"), ((1, 3), (2, 1), "valid"), (2, (1, 3), "full"), ((3, 2), (2, 1), 1)],
+)
+def test_strides_and_dilations_may_differ_between_axes(stride, dilation, padding):
+    layer = Convolution(2, 3, 4, (2, 3), stride=stride, dilation=dilation, padding=padding).double()
+    x = torch.randn(2, 3, 9, 11, dtype=torch.float64)
+    wide = pad(x, layer.ends)
+    wanted = F.conv2d(wide, layer.weight, layer.bias.flatten(), stride, 0, dilation)
+    torch.testing.assert_close(layer(x), wanted, atol=1e-12, rtol=1e-12)
+    assert layer.shape_of((9, 11)) == wanted.shape[2:]
+    product = layer.weight.flatten(1) @ im2col(wide, (2, 3), stride, dilation)
+    bias = layer.bias.flatten()[:, None]
+    torch.testing.assert_close((product + bias).view(wanted.shape), wanted, atol=1e-12, rtol=1e-12)
+    columns = torch.randn_like(im2col(x, (2, 3), stride, dilation))
+    back = col2im(columns, (9, 11), (2, 3), stride, dilation)
+    left = (im2col(x, (2, 3), stride, dilation) * columns).sum()
+    torch.testing.assert_close(left, (x * back).sum(), rtol=1e-10, atol=1e-10)
+
+
+def test_a_stride_of_another_number_of_axes_is_named():
+    said = r"stride must be one number, or one for each of 2 axes; got \(2, 2, 2\)"
+    with pytest.raises(ValueError, match=said):
+        Convolution(2, 1, 1, 3, stride=(2, 2, 2))
+
+
 @pytest.mark.parametrize("axes", [1, 2, 3])
 def test_fourier_gives_the_same(axes):
     x, w = case(axes, 4)
@@ -68,6 +97,7 @@ def test_fourier_gives_the_same(axes):
 
 
 def test_transposed_convolution_is_the_adjoint():
+    """C-28."""
     x, w = case(2)
     y = torch.randn_like(convolve(x, w))
     back = F.conv_transpose2d(y, w)
@@ -98,6 +128,7 @@ def test_same_keeps_full_widens_and_strict_refuses():
 
 
 def test_circular_convolution_commutes_with_every_shift():
+    """C-41."""
     layer = Convolution(2, 3, 4, 3, padding="same", border="circular").double()
     x = torch.randn(1, 3, 8, 8, dtype=torch.float64)
     for shift in ((1, 0), (3, 5), (7, 7)):
@@ -105,26 +136,39 @@ def test_circular_convolution_commutes_with_every_shift():
         assert (moved - layer(x).roll(shift, (2, 3))).abs().max() <= 1e-12
 
 
-def test_zero_border_breaks_it_only_near_the_border():
-    layer = Convolution(2, 1, 1, 3, padding="same", bias="none")
-    x = torch.randn(1, 1, 16, 16)
-    wrong = (layer(x.roll(1, 3)) - layer(x).roll(1, 3)).abs().amax((0, 1, 2)) > 1e-6
-    assert wrong.nonzero().flatten().tolist() == [0, 1, 15]
+@pytest.mark.parametrize("axes", [1, 2, 3])
+@pytest.mark.parametrize(("kernel", "shift"), [(3, 1), (3, 3), (5, 1), (5, -2), (1, 1)])
+def test_zero_border_breaks_it_only_near_the_border(axes, kernel, shift):
+    """C-42: what differs saw the border, before the shift or after it; 0, 1, 15 for 3 and 1."""
+    layer = Convolution(axes, 1, 1, kernel, padding="same", bias="none").double()
+    x = torch.randn(1, 1, *[6, 7][: axes - 1], 16, dtype=torch.float64)
+    wrong = (layer(x.roll(shift, -1)) - layer(x).roll(shift, -1)).abs() > 1e-12
+    found = wrong.flatten(0, -2).any(0).nonzero().flatten().tolist()
+    near = range(-(kernel // 2), kernel // 2)  # positions that the border reaches, around it
+    assert found == sorted({p % 16 for p in near} | {(p + shift) % 16 for p in near})
+    assert (kernel, shift) != (3, 1) or found == [0, 1, 15]
 
 
 def test_stride_2_commutes_with_even_shifts_alone():
+    """C-43."""
     layer = Convolution(1, 1, 1, 3, stride=2, padding=(1, 0), border="circular").double()
     x = torch.randn(1, 1, 16, dtype=torch.float64)
     torch.testing.assert_close(layer(x.roll(2, 2)), layer(x).roll(1, 2))
     assert (layer(x.roll(1, 2)) - layer(x)).abs().max() > 1e-2
 
 
-def test_causal_convolution_does_not_see_the_future():
-    layer = Convolution(1, 1, 1, 3, dilation=2, padding="causal")
-    x = torch.randn(1, 1, 12, requires_grad=True)
-    layer(x)[0, 0, 5].backward()
-    assert (x.grad[0, 0, 6:] == 0).all()
-    assert (x.grad[0, 0, [1, 3, 5]] != 0).all()
+@pytest.mark.parametrize("axes", [1, 2, 3])
+@pytest.mark.parametrize(("kernel", "dilation"), [(3, 2), (2, 1), (5, 1), (2, 4)])
+def test_causal_convolution_does_not_see_the_future(axes, kernel, dilation):
+    """C-49: no gradient from any time on, and one from every tap before."""
+    layer = Convolution(axes, 1, 1, kernel, dilation=[1, 1, dilation][-axes:], padding="causal")
+    x = torch.randn(1, 1, *[4, 5][: axes - 1], 12, requires_grad=True)
+    y = layer(x)
+    assert y.shape == x.shape
+    for t in range(12):
+        (slope,) = torch.autograd.grad(y[..., t].sum(), x, retain_graph=True)
+        seen = slope.abs().flatten(0, -2).sum(0).nonzero().flatten().tolist()
+        assert seen == [t - k * dilation for k in reversed(range(kernel)) if t >= k * dilation]
 
 
 def test_untied_biases_of_the_1989_net():

@@ -31,6 +31,7 @@ def test_an_affine_layer_multiplies_and_adds():
 
 
 def test_dropped_connections_leave_the_mean():
+    """C-40."""
     torch.manual_seed(0)
     layer, x = DropConnect(50, 4, 0.5).double(), torch.randn(1, 50, dtype=torch.float64)
     with torch.no_grad():
@@ -59,6 +60,7 @@ def test_the_bias_drops_out_too():
 
 
 def test_in_evaluation_and_without_a_share_it_is_an_affine_layer():
+    """C-40."""
     layer, x = DropConnect(6, 3), torch.randn(4, 6)
     same = nn.functional.linear(x, layer.weight, layer.bias)
     assert torch.equal(layer.eval()(x), same)

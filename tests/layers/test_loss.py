@@ -34,6 +34,7 @@ def double(*rows):
 
 
 def test_golden_values():
+    """C-33."""
     assert softmax_loss(double([1, 2, 3]), torch.tensor([2])).item() == pytest.approx(
         0.407606, abs=1e-6
     )
@@ -52,12 +53,14 @@ def test_golden_values():
     assert map_loss(double([1, 2]), torch.tensor([0]), 0.5).item() == pytest.approx(wanted)
 
 
-def test_softmax_is_shift_invariant_and_finite():
+@pytest.mark.parametrize("shift", [123.0, -1000.0, 1000.0])
+def test_softmax_is_shift_invariant_and_finite(shift):
+    """C-39."""
     logits, y = double([1000, 0], [-1000, 0]), torch.tensor([0, 0])
     assert softmax_loss(logits, y).item() == 500
     some = torch.randn(4, 7, dtype=torch.float64)
     y = torch.arange(4)
-    torch.testing.assert_close(softmax_loss(some, y), softmax_loss(some + 123.0, y))
+    torch.testing.assert_close(softmax_loss(some, y), softmax_loss(some + shift, y))
 
 
 def test_softmax_and_nll_are_torchs():
@@ -79,6 +82,23 @@ def test_gradients(name):
     assert torch.autograd.gradcheck(lambda a: LOSSES[name](a, y), (answer,))
     target = torch.rand(3, 4, dtype=torch.float64)
     assert torch.autograd.gradcheck(lambda a: LOSSES[name](a, target), (answer,))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_further_from_the_truth_the_larger_the_loss(name):
+    """From the right answer on, straight away from it: to the least sure, then to another class."""
+    ends = {  # what is best of class 0, and what is best of class 1
+        "nll": (double([0.9, 0.05, 0.05]).log(), double([0.05, 0.9, 0.05]).log()),
+        "margin": (double([0.95, 0.05, 0.05]), double([0.05, 0.95, 0.05])),
+        "map": (double([0.0, 4, 4]), double([4.0, 0, 4])),
+    }
+    right, wrong = ends.get(name, (double([1.0, -1, -1]), double([-1.0, 1, -1])))
+    losses = [
+        LOSSES[name](right + share * (wrong - right), torch.tensor([0])).item()
+        for share in (0, 0.25, 0.5, 0.75, 1)
+    ]
+    assert losses == sorted(losses)
+    assert losses[-1] > losses[1] > 0
 
 
 def test_euclidean_gradient():
@@ -151,6 +171,9 @@ def test_wrong_arguments_are_named():
         ValueError, match=r"y must be \(2,\) classes or \(2, 3\) shares; got \(4,\)"
     ):
         softmax_loss(torch.zeros(2, 3), torch.zeros(4, dtype=torch.int64))
+    for one in (torch.zeros(2), torch.tensor(1.0)):
+        with pytest.raises(ValueError, match=r"answer must be \(N, \*\), N samples; got \("):
+            euclidean_loss(one, one)
     with pytest.raises(ValueError, match=r"target must be \(2, 3\) like the answer; got \(2,\)"):
         euclidean_loss(torch.zeros(2, 3), torch.zeros(2))
     with pytest.raises(ValueError, match="margin must be above 0, power 1 or 2; got 0 and 3"):

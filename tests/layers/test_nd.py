@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from striate.layers import avg_pool, batch_norm, conv, max_pool, measured_shape
+from striate.layers import LpPool, avg_pool, batch_norm, conv, max_pool, measured_shape
 
 
 @pytest.mark.parametrize("axes", [1, 2, 3])
@@ -78,3 +78,35 @@ def test_a_sample_that_no_size_would_save_is_told_why():
     said = "a sample of 3 x 9 x 9 does not pass: layer '', Conv2d.* gets maps of 9 x 9: .*channels"
     with pytest.raises(ValueError, match=said):
         measured_shape(conv(2, 1, 6, 5), 3, (9, 9))
+
+
+@pytest.mark.parametrize("size", [(8,), (8, 6), (4, 6, 2)])
+@pytest.mark.parametrize(
+    "make",
+    [lambda a: max_pool(a, 2), lambda a: avg_pool(a, 2), lambda a: LpPool(2, 2)],
+    ids=["max", "average", "norm"],
+)
+def test_pooling_by_2_keeps_a_half_along_every_axis_and_all_maps(make, size):
+    """C-08: a quarter on two axes."""
+    x = torch.rand(2, 3, *size)
+    y = make(len(size))(x)
+    assert y.shape[:2] == (2, 3)
+    assert y.numel() * 2 ** len(size) == x.numel()
+
+
+def test_maximum_and_average_of_1_2_3_4():
+    """C-29."""
+    x = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
+    assert max_pool(2, 2)(x).item() == 4
+    assert avg_pool(2, 2)(x).item() == 2.5
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_a_batch_is_normalised_map_by_map(axes):
+    """Mean 0 and variance 1 of a map over all samples and places, then its weight and bias."""
+    norm, x = batch_norm(axes, 3).double(), 5 + 2 * torch.randn(8, 3, *[4] * axes).double()
+    y = norm(x).transpose(0, 1).flatten(1)
+    torch.testing.assert_close(y.mean(1), torch.zeros(3).double())
+    torch.testing.assert_close(y.var(1, correction=0), torch.ones(3).double(), atol=1e-5, rtol=0)
+    still = norm.eval()(x)
+    torch.testing.assert_close(norm(x[:1]), still[:1])  # of what was learnt, not of the batch

@@ -19,6 +19,7 @@ SQUARE = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
 
 
 def test_norm_of_1_2_3_4():
+    """C-29."""
     assert LpPool(2, 2)(SQUARE).item() == pytest.approx(5.477226, abs=1e-6)
     assert LpPool(1, 2)(SQUARE).item() == 10
     assert LpPool(float("inf"), 2)(SQUARE).item() == 4
@@ -30,6 +31,18 @@ def test_norms_are_torchs(axes, kernel, stride):
     x = torch.rand(2, 3, *[8] * axes, dtype=torch.float64) + 0.1
     wanted = (F.lp_pool1d, F.lp_pool2d)[axes - 1](x, 3.0, kernel, stride)
     torch.testing.assert_close(LpPool(3, kernel, stride)(x), wanted)
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [((2, 3), (1, 2)), ((3, 1), 0), (2, (2, 3))])
+def test_windows_may_be_rectangles(kernel, stride):
+    x = torch.rand(2, 3, 9, 10, dtype=torch.float64)
+    torch.testing.assert_close(
+        LpPool(2, kernel, stride)(x), F.lp_pool2d(x, 2.0, kernel, stride or kernel)
+    )
+    drawn = StochasticPool(kernel, stride)(x)
+    assert drawn.shape == LpPool(2, kernel, stride)(x).shape
+    with pytest.raises(ValueError, match="kernel must be one number, or one for each of 1 axes"):
+        LpPool(2, (2, 3))(x[0])
 
 
 def test_norms_of_three_axes_and_at_zero():
@@ -133,6 +146,7 @@ def test_a_pyramid_has_one_length_for_every_size(axes):
 @pytest.mark.parametrize("kind", GlobalPool.KINDS)
 @pytest.mark.parametrize("axes", [1, 2, 3])
 def test_global_pooling_forgets_places(kind, axes):
+    """C-48."""
     x = torch.randn(2, 3, *[4] * axes, dtype=torch.float64)
     order = torch.randperm(4**axes)
     mixed = x.flatten(2)[:, :, order].view_as(x)
@@ -144,7 +158,7 @@ def test_global_pooling_forgets_places(kind, axes):
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: LpPool(0.5, 2), "p and kernel must be at least 1"),
+        (lambda: LpPool(0.5, 2), "p must be at least 1; got 0.5"),
         (lambda: StochasticPool(0), "kernel must be at least 1"),
         (lambda: FractionalMaxPool(2.5), "ratio must lie in 1 to 2; got 2.5"),
         (lambda: SpatialPyramidPool(()), "levels must be numbers"),

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from striate.layers import (
+    Convolution,
     effective_kernel,
     even_widths,
     pad,
@@ -29,6 +30,7 @@ from striate.layers.tiling import BORDERS
     ],
 )
 def test_positions_of_a_window(numbers, wanted):
+    """C-01."""
     assert shape_after(*numbers) == shape_after(*numbers, tiling="strict") == wanted
 
 
@@ -42,8 +44,13 @@ def test_positions_of_a_window(numbers, wanted):
     ],
 )
 def test_strict_tiling_refuses_what_does_not_fit(numbers, exact, floor):
+    """C-02; a convolution that is to be strict refuses alike."""
     with pytest.raises(ValueError, match=f"tile {exact} times"):
         shape_after(*numbers, tiling="strict")
+    size, kernel, stride, padding = numbers
+    layer = Convolution(2, 1, 1, kernel, stride=stride, padding=padding, tiling="strict")
+    with pytest.raises(ValueError, match=f"tile {exact} times"):
+        layer(torch.zeros(1, 1, size, size))
     assert shape_after(*numbers) == floor
     assert shape_after(*numbers, tiling="ceil") == floor + 1
 
@@ -65,6 +72,9 @@ def test_predicted_size_equals_executed_size(size, kernel, stride, padding, dila
 
 def test_several_axes_at_once():
     assert shape_after((32, 30), 5, 2) == (14, 13)
+    assert shape_after((32, 30), (5, 3), (2, 3), (0, 1), (1, 2)) == (14, 10)
+    with pytest.raises(ValueError, match=r"stride must be one number, or one for each of 2 axes"):
+        shape_after((32, 30), 5, (2, 2, 2))
 
 
 @pytest.mark.parametrize(
@@ -72,7 +82,7 @@ def test_several_axes_at_once():
     [
         ({"tiling": "round"}, "tiling must be one of strict, floor, ceil; got 'round'"),
         ({"stride": 0}, "stride must be at least 1"),
-        ({"padding": -1}, "padding 0; got 1 and -1"),
+        ({"padding": -1}, "padding must be at least 0; got -1"),
         ({"dilation": 0}, "dilation must be at least 1"),
         ({"dilation": 9}, "a window of 19 has no position in size 8"),
     ],
@@ -83,6 +93,7 @@ def test_impossible_windows_are_said(how, said):
 
 
 def test_dilation_spans_5_7_9_and_keeps_9_taps():
+    """C-06, C-80."""
     assert [effective_kernel(3, d) for d in (1, 2, 3, 4)] == [3, 5, 7, 9]
     x = torch.zeros(1, 1, 9, 9)
     x[0, 0, 4, 4] = 1
@@ -91,6 +102,7 @@ def test_dilation_spans_5_7_9_and_keeps_9_taps():
 
 
 def test_stacks_see_3_7_15():
+    """C-06."""
     assert stack_receptive_field([(3, 1, 1), (3, 1, 2), (3, 1, 4)]) == [3, 7, 15]
     assert stack_receptive_field([(3, 1)] * 3) == [3, 5, 7]
     lenet = [(5, 1), (2, 2), (5, 1), (2, 2), (5, 1)]
@@ -99,6 +111,7 @@ def test_stacks_see_3_7_15():
 
 @pytest.mark.parametrize(("kernel", "amount"), [(1, 0), (3, 1), (5, 2), (7, 3)])
 def test_same_padding_of_odd_kernels(kernel, amount):
+    """C-03, C-80."""
     assert padding_for("same", kernel) == (amount, amount)
 
 

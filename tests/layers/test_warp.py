@@ -17,6 +17,7 @@ class Nothing(nn.Module):
 @pytest.mark.parametrize("kind", ["affine", "projective", "thin_plate"])
 @pytest.mark.parametrize("size", [(8, 8), (7, 12), (224, 224)])
 def test_the_identity_returns_its_input(kind, size):
+    """C-50."""
     x = torch.randn(2, 3, *size)
     assert (SpatialTransformer(Nothing(), 4, kind)(x) - x).abs().max() <= 1e-6
 

@@ -10,6 +10,9 @@ def test_shared_weights_need_fewer_digits():
     assert count["convolutional"] < 0.2 * count["full"]
     right = {name: facts["test accuracy, %"] for name, facts in numbers.items()}
     assert sum(right["convolutional"]) > sum(right["full"])
+    heart = {name: facts["training above test, points"] for name, facts in numbers.items()}
+    pairs = zip(heart["full"], heart["convolutional"], strict=True)
+    assert all(full > shared for full, shared in pairs)  # what was learnt by heart alone
 
 
 @pytest.mark.slow

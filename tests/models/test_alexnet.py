@@ -6,6 +6,7 @@ from striate.spec import Spec
 
 
 def test_layers_have_the_published_counts():
+    """C-21."""
     weighted = [m for m in build("alexnet").modules() if isinstance(m, nn.Conv2d | nn.Linear)]
     counts = [sum(p.numel() for p in layer.parameters()) for layer in weighted]
     assert counts == [34_944, 307_456, 885_120, 663_936, 442_624, 37_752_832, 16_781_312, 4_097_000]

@@ -53,6 +53,7 @@ def test_other_words_are_said(text):
 
 
 def test_the_deep_net_has_the_published_weights_besides_its_biases():
+    """C-18."""
     net = build("ciresan_mlp")
     weights = sum(p.numel() for p in net.parameters() if p.dim() == 2)
     biases = sum(p.numel() for p in net.parameters() if p.dim() == 1)

@@ -14,8 +14,11 @@ def test_helpers_answer_in_training_alone():
 
 
 def test_modules_have_the_published_widths_and_counts():
+    """C-22."""
     net = build("googlenet")
     widths = {name: block[-1].out for name, block in net.blocks.items()}
     assert list(widths.values()) == [256, 480, 512, 512, 512, 528, 832, 832, 1024]
-    counts = {name: sum(p.numel() for p in net.blocks[name].parameters()) for name in ("3a", "5b")}
-    assert counts == {"3a": 163_696, "5b": 1_444_080}
+    counts = {k: sum(p.numel() for p in block.parameters()) for k, block in net.blocks.items()}
+    assert (counts["3a"], counts["5b"]) == (163_696, 1_444_080)
+    others = [sum(p.numel() for p in part.parameters()) for part in (net.stem, net.head)]
+    assert sum(counts.values()) + sum(others) == 6_998_552

@@ -22,10 +22,12 @@ def layers_of(net):
 
 
 def test_the_published_form_counts_60_000_layer_by_layer():
+    """C-12."""
     assert layers_of(build("lenet5_1998")) == [156, 12, 1_516, 32, 48_120, 10_164]
 
 
 def test_the_forms_in_between_count_layer_by_layer():
+    """C-13: 61,706, 60,806, 60,850 and 60,840 in all."""
     assert layers_of(build("lenet5")) == [156, 2_416, 48_120, 10_164, 850]
     assert layers_of(build("lenet5", table=True)) == [156, 1_516, 48_120, 10_164, 850]
     linear = layers_of(build("lenet5_1998", outputs="linear"))
@@ -34,6 +36,7 @@ def test_the_forms_in_between_count_layer_by_layer():
 
 
 def test_the_net_of_1989_and_lenet_1_layer_by_layer():
+    """C-10, C-11."""
     assert layers_of(build("lecun1989")) == [1_068, 2_592, 5_790, 310]
     assert layers_of(build("lenet1")) == [104, 8, 512, 24, 1_930]
 

@@ -1,54 +1,56 @@
 import re
 from inspect import signature
+from math import prod
 
 import pytest
 import torch
 
 from striate import models
+from striate.analysis import profile
 from striate.errors import RecipeError
 from striate.models import CARDS, MODELS, build, card_of, published
 from striate.spec import Spec
 
 PUBLISHED = {
-    "tdnn": 392 + 123,
-    "lecun1989": 1_068 + 2_592 + 5_790 + 310,
-    "lenet1": 104 + 8 + 512 + 24 + 1_930,
+    "tdnn": 392 + 123,  # C-14
+    "lecun1989": 1_068 + 2_592 + 5_790 + 310,  # C-10
+    "lenet1": 104 + 8 + 512 + 24 + 1_930,  # C-11
     "tdnn2d": 128 + 1_443,
     "siann1991": 260 + 2_510 + 251 * 10,
-    "lenet5": 61_706,
-    "lenet5_1998": 156 + 12 + 1_516 + 32 + 48_120 + 10_164,
-    "simard2003": 132_540,
-    "ciresan_mlp": 12_115_010,
-    "ciresan_mnist": 76_040,
-    "ciresan_cifar": 1_660_710,
-    "ciresan_gtsrb": 1_543_443,
-    "ciresan_hwdb": 3_483_655,
+    "lenet5": 61_706,  # C-13
+    "lenet5_1998": 156 + 12 + 1_516 + 32 + 48_120 + 10_164,  # C-12
+    "simard2003": 132_540,  # C-17
+    "ciresan_mlp": 12_115_010,  # C-18
+    "ciresan_mnist": 76_040,  # C-19
+    "ciresan_cifar": 1_660_710,  # C-19
+    "ciresan_gtsrb": 1_543_443,  # C-19
+    "ciresan_hwdb": 3_483_655,  # C-19
     "ciresan_norb": 271_156,
-    "alexnet": 60_965_224,
-    "alexnet_ungrouped": 62_378_344,
-    "nin": 966_986,
-    "allcnn_c": 1_369_738,
-    "deepface": 118_923_774,
-    "googlenet": 6_998_552,
-    "resnet18": 11_689_512,
-    "resnet34": 21_797_672,
-    "resnet50": 25_557_032,
-    "resnet101": 44_549_160,
-    "resnet152": 60_192_808,
-    "resnet20": 269_722,
-    "resnet56": 853_018,
-    "resnet110": 1_727_962,
-    "capsnet": 6_804_224,
-    "chaos_small": 6_405,
-    "chaos_medium": 76_040,
-    "chaos_large": 383_160,
+    "alexnet": 60_965_224,  # C-21
+    "alexnet_ungrouped": 62_378_344,  # C-21
+    "nin": 966_986,  # C-25
+    "allcnn_c": 1_369_738,  # C-25
+    "deepface": 118_923_774,  # C-25
+    "googlenet": 6_998_552,  # C-22
+    "resnet18": 11_689_512,  # C-23
+    "resnet34": 21_797_672,  # C-23
+    "resnet50": 25_557_032,  # C-23
+    "resnet101": 44_549_160,  # C-23
+    "resnet152": 60_192_808,  # C-23
+    "resnet20": 269_722,  # C-23
+    "resnet56": 853_018,  # C-23
+    "resnet110": 1_727_962,  # C-23
+    "capsnet": 6_804_224,  # C-24
+    "chaos_small": 6_405,  # C-20
+    "chaos_medium": 76_040,  # C-20
+    "chaos_large": 383_160,  # C-20
 }
 WITH_OPTIONS = [
-    ("lenet5", {"table": True}, 60_806),
-    ("lenet5_1998", {"outputs": "linear"}, 60_850),
+    ("lenet5", {"table": True}, 60_806),  # C-13
+    ("lenet5_1998", {"outputs": "linear"}, 60_850),  # C-13
     ("lenet5_1998", {"outputs": "trained"}, 60_840),
-    ("googlenet", {"aux": True}, 13_378_280),
-    ("capsnet", {"decoder": True}, 8_215_568),
+    ("googlenet", {"aux": True}, 13_378_280),  # C-22
+    ("capsnet", {"decoder": True}, 8_215_568),  # C-24
     ("ciresan_mlp", {"units": "1000-500"}, 841 * 1000 + 1000 + 500_500 + 5_010),
 ]
 
@@ -64,6 +66,39 @@ def test_parameters_with_options(name, options, count):
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_cards_hold_the_published_count(name):
     assert card_of(name)["parameters"] == PUBLISHED[name]
+
+
+NEURONS = {
+    "alexnet": (290_400, 186_624, 64_896, 64_896, 43_264, 4_096, 4_096, 1_000),
+    "lecun1989": (768, 192, 30, 10),
+    "simard2003": (845, 1_250, 100, 10),
+    "ciresan_mlp": (2_500, 2_000, 1_500, 1_000, 500, 10),
+    "chaos_small": (3_380, 810, 50, 10),
+}
+
+
+@pytest.mark.parametrize("name", NEURONS)
+def test_layers_have_the_published_numbers_of_neurons(name):
+    """Count what layers with weights give; the 253,440 printed for AlexNet's first are 290,400."""
+    layers = profile(build(name), fields=False).layers
+    assert tuple(prod(layer.shape) for layer in layers if layer.parameters) == NEURONS[name]
+
+
+def test_published_sums_of_neurons():
+    assert sum(NEURONS["alexnet"]) == 659_272  # "650,000"
+    assert sum(NEURONS["lecun1989"]) + 16 * 16 == 1_256  # inputs among them
+
+
+@pytest.mark.parametrize(("types", "size"), [(32, 28), (5, 28), (2, 33)])
+def test_capsules_are_as_many_as_types_and_places(types, size):
+    """1,152 in the paper: 32 types at 6 x 6 places, each of 8 numbers."""
+    spec = Spec(channels=1, size=(size, size), classes=tuple("0123456789"))
+    net = build("capsnet", spec, maps=16 if types < 32 else 256, types=types)
+    layers = {layer.kind: layer for layer in profile(net, fields=False).layers}
+    count = types * (((size - 8) - 9) // 2 + 1) ** 2
+    assert layers["PrimaryCapsules"].shape == (count, 8)
+    assert layers["Capsules"].shape == (10, 16)
+    assert (count == 1_152) == (types == 32)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -1,6 +1,9 @@
+from math import prod
+
 import pytest
 import torch
 
+from striate.analysis import profile
 from striate.models import build
 from striate.spec import Spec
 
@@ -13,8 +16,20 @@ def test_any_length_is_heard(name):
     assert net(torch.randn(2, 16, 40)).shape == (2, 3)
 
 
-def test_a_sound_may_come_at_any_time():
-    net = build("tdnn", SPEC).double()
+@pytest.mark.parametrize(("name", "hidden"), [("tdnn", (8, 13)), ("tdnn2d", (8, 12, 13))])
+def test_layers_have_the_published_sizes(name, hidden):
+    """C-14: 16 x 15, 8 x 13, 3 x 9, 3."""
+    found = profile(build(name, SPEC), fields=False).layers
+    shapes = [layer.shape for layer in found if layer.parameters]
+    assert shapes[0] == hidden
+    assert prod(shapes[1]) == 3 * 9
+    assert found[-1].shape == (3,)
+
+
+@pytest.mark.parametrize("name", ["tdnn", "tdnn2d"])
+def test_a_sound_may_come_at_any_time(name):
+    """C-47."""
+    net = build(name, SPEC).double()
     x = torch.zeros(1, 16, 40, dtype=torch.float64)
     x[..., 12:20] = torch.randn(16, 8)
     for shift in (-3, 2, 9):

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["at_least", "indices", "one_of"]
+__all__ = ["at_least", "indices", "one_of", "per_axis"]
 
 
 def at_least(least: float, **numbers: float | Sequence[float]) -> None:
@@ -22,6 +22,29 @@ def at_least(least: float, **numbers: float | Sequence[float]) -> None:
         each = value if isinstance(value, Sequence) else (value,)
         if not all(number >= least for number in each):  # nan is not at least anything
             raise ValueError(f"{name} must be at least {least}; got {value}")
+
+
+def per_axis(axes: int, least: int = 1, **numbers: int | Sequence[int]) -> list[tuple[int, ...]]:
+    """Return each argument as one whole number an axis; one number alone stands for all axes.
+
+    Args:
+        axes: how many there are.
+        least: the smallest number allowed.
+        numbers: by the name of their argument.
+
+    Raises:
+        ValueError: an argument has another number of numbers, or one below `least`.
+    """
+    found = []
+    for name, value in numbers.items():
+        each = tuple(value) if isinstance(value, Sequence) else (value,) * axes
+        if len(each) != axes:
+            raise ValueError(
+                f"{name} must be one number, or one for each of {axes} axes; got {each}"
+            )
+        at_least(least, **{name: value})
+        found.append(each)
+    return found
 
 
 def one_of(choices: Iterable[str], **names: str) -> None:

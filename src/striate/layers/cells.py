@@ -71,7 +71,8 @@ class SimpleCells(nn.Module):
     Args:
         orientations: angles, evenly over 180 degrees.
         wavelengths: of each scale, in samples.
-        taps: side of the receptive fields; 0: four times the longest wavelength's sigma.
+        taps: side of the receptive fields; 0: seven times the longest wavelength's sigma, which
+            holds the answer to gratings across the preferred one to 1 % at every angle.
 
     Raises:
         ValueError: there is no orientation or wavelength, or as for `gabor`.
@@ -93,7 +94,7 @@ class SimpleCells(nn.Module):
         at_least(0, taps=taps)
         if not wavelengths:
             raise ValueError(f"wavelengths must be one or more; got {wavelengths}")
-        side = taps or 2 * int(2 * BANDWIDTH * max(wavelengths) + 0.5) + 1
+        side = taps or 2 * int(3.5 * BANDWIDTH * max(wavelengths) + 0.5) + 1
         bank = [
             gabor(side, wavelength, 180 * k / orientations, phase)
             for k in range(orientations)

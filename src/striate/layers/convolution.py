@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from striate.layers.bounds import at_least, one_of
+from striate.layers.bounds import at_least, one_of, per_axis
 from striate.layers.tiling import (
     BORDERS,
     TILINGS,
@@ -30,8 +30,8 @@ def convolve(
     weight: Tensor,
     bias: Tensor | None = None,
     *,
-    stride: int = 1,
-    dilation: int = 1,
+    stride: int | Sequence[int] = 1,
+    dilation: int | Sequence[int] = 1,
     groups: int = 1,
     flip: bool = False,
 ) -> Tensor:
@@ -42,6 +42,8 @@ def convolve(
            convolution, x_(c, stride i + dilation (K - 1 - k))
 
     Args:
+        stride: distance of positions, in samples, for all axes or one an axis.
+        dilation: distance of taps, as `stride`.
         flip: turn the kernel around along every axis first.
 
     Raises:
@@ -51,11 +53,11 @@ def convolve(
     """
     axes = x.dim() - 2
     _check_fit(x, weight, bias, groups)
-    for size, taps in zip(x.shape[2:], weight.shape[2:], strict=True):
-        shape_after(size, taps, stride, 0, dilation)
+    strides, dilations = per_axis(axes, stride=stride, dilation=dilation)
+    shape_after(tuple(x.shape[2:]), tuple(weight.shape[2:]), strides, 0, dilations)
     if flip:
         weight = weight.flip(list(range(2, 2 + axes)))
-    return _CONV[axes](x, weight, bias, stride, 0, dilation, groups)
+    return _CONV[axes](x, weight, bias, strides, 0, dilations, groups)
 
 
 def _check_fit(x: Tensor, weight: Tensor, bias: Tensor | None, groups: int = 1) -> None:
@@ -73,7 +75,12 @@ def _check_fit(x: Tensor, weight: Tensor, bias: Tensor | None, groups: int = 1) 
         raise ValueError(f"bias must be ({len(weight)},); got {tuple(bias.shape)}")
 
 
-def im2col(x: Tensor, kernel: Sequence[int], stride: int = 1, dilation: int = 1) -> Tensor:
+def im2col(
+    x: Tensor,
+    kernel: Sequence[int],
+    stride: int | Sequence[int] = 1,
+    dilation: int | Sequence[int] = 1,
+) -> Tensor:
     """Lay the window of each position into a column.
 
     Shape: (N, C, *S) -> (N, C prod(K), P), P positions in the order of the axes
@@ -89,11 +96,11 @@ def im2col(x: Tensor, kernel: Sequence[int], stride: int = 1, dilation: int = 1)
     axes = x.dim() - 2
     if len(kernel) != axes:
         raise ValueError(f"kernel must be one number for each of {axes} axes; got {tuple(kernel)}")
+    strides, dilations = per_axis(axes, stride=stride, dilation=dilation)
+    shape_after(tuple(x.shape[2:]), tuple(kernel), strides, 0, dilations)
     windows = x
-    for axis, taps in enumerate(kernel):
-        shape_after(x.shape[2 + axis], taps, stride, 0, dilation)
-        windows = windows.unfold(2 + axis, effective_kernel(taps, dilation), stride)
-        windows = windows[..., ::dilation]
+    for axis, (taps, step, gap) in enumerate(zip(kernel, strides, dilations, strict=True)):
+        windows = windows.unfold(2 + axis, effective_kernel(taps, gap), step)[..., ::gap]
     places, inside = range(2, 2 + axes), range(2 + axes, 2 + 2 * axes)
     return windows.permute(0, 1, *inside, *places).flatten(1, 1 + axes).flatten(2)
 
@@ -102,8 +109,8 @@ def col2im(
     columns: Tensor,
     size: Sequence[int],
     kernel: Sequence[int],
-    stride: int = 1,
-    dilation: int = 1,
+    stride: int | Sequence[int] = 1,
+    dilation: int | Sequence[int] = 1,
 ) -> Tensor:
     """Add each column up at the place of its window: the adjoint of `im2col`.
 
@@ -163,8 +170,8 @@ class Convolution(nn.Module):
         channels: C.
         out: O.
         kernel: taps along every axis, or one number an axis.
-        stride: distance of positions, in samples.
-        dilation: distance of taps, in samples.
+        stride: distance of positions, in samples, for all axes or one an axis.
+        dilation: distance of taps, as `stride`.
         groups: parts of the channels that do not see each other.
         table: for each map given out, the numbers of the maps that it sees; None: all. Only the
             weights of existing connections are parameters then, (links, *kernel).
@@ -196,8 +203,8 @@ class Convolution(nn.Module):
         out: int,
         kernel: int | Sequence[int],
         *,
-        stride: int = 1,
-        dilation: int = 1,
+        stride: int | Sequence[int] = 1,
+        dilation: int | Sequence[int] = 1,
         groups: int = 1,
         table: Sequence[Sequence[int]] | None = None,
         padding: str | int | Sequence[int] | Sequence[Sequence[int]] = "valid",
@@ -212,8 +219,8 @@ class Convolution(nn.Module):
         taps = (kernel,) * axes if isinstance(kernel, int) else tuple(kernel)
         if axes not in _CONV or len(taps) != axes:
             raise ValueError(f"axes must be 1 to 3, kernel one number an axis; got {axes}, {taps}")
-        at_least(1, channels=channels, out=out, kernel=taps, stride=stride)
-        at_least(1, dilation=dilation, groups=groups)
+        at_least(1, channels=channels, out=out, kernel=taps, groups=groups)
+        strides, dilations = per_axis(axes, stride=stride, dilation=dilation)
         if channels % groups or out % groups:
             raise ValueError(
                 f"groups must divide channels and out; got {groups}, {channels}, {out}"
@@ -223,9 +230,9 @@ class Convolution(nn.Module):
         one_of(TILINGS, tiling=tiling)
         if padding == "causal":
             one_of(PAST_ONLY, **{"border of a causal padding": border})
-        self.kernel, self.stride, self.dilation, self.groups = taps, stride, dilation, groups
+        self.kernel, self.stride, self.dilation, self.groups = taps, strides, dilations, groups
         self.border, self.value, self.tiling, self.flip = border, value, tiling, flip
-        self.ends = _ends_for(padding, taps, stride, dilation)
+        self.ends = _ends_for(padding, taps, dilations)
         self.shape = (out, channels // groups, *taps)
         self.weight = nn.Parameter(torch.empty(self.shape))
         nn.init.kaiming_uniform_(self.weight, a=5**0.5)
@@ -272,13 +279,13 @@ class Convolution(nn.Module):
         """
         if len(size) != len(self.kernel):
             raise ValueError(f"size must have {len(self.kernel)} axes; got {tuple(size)}")
-        how = self.stride, 0, self.dilation, self.tiling
-        places = []
-        for s, k, (before, after) in zip(size, self.kernel, self.ends, strict=True):
-            count = shape_after(before + s + after, k, *how)
-            hanging = self.tiling == "ceil"  # such a window begins before the end of the samples
-            places.append(min(count, (before + s - 1) // self.stride + 1) if hanging else count)
-        return tuple(places)
+        wide = tuple(before + s + after for s, (before, after) in zip(size, self.ends, strict=True))
+        places = shape_after(wide, self.kernel, self.stride, 0, self.dilation, self.tiling)
+        if self.tiling != "ceil":
+            return places
+        # A window that hangs over begins before the end of the samples.
+        rows = zip(places, size, self.ends, self.stride, strict=True)
+        return tuple(min(count, (b + s - 1) // step + 1) for count, s, (b, _), step in rows)
 
     def _places(self, x: Tensor) -> tuple[int, ...]:
         """Return the size behind x; refuse maps that this layer is not made for."""
@@ -300,8 +307,8 @@ class Convolution(nn.Module):
         places = self._places(x)
         wide = pad(x, self.ends, self.border, self.value)
         if self.tiling == "ceil":  # windows hang over the end, and none begins behind it
-            span = [effective_kernel(k, self.dilation) for k in self.kernel]
-            need = [(n - 1) * self.stride + k for n, k in zip(places, span, strict=True)]
+            rows = zip(places, self.stride, self.kernel, self.dilation, strict=True)
+            need = [(n - 1) * step + effective_kernel(k, d) for n, step, k, d in rows]
             over = [[0, n - s] for n, s in zip(need, wide.shape[2:], strict=True)]
             wide = F.pad(wide, [end for pair in reversed(over) for end in pair])
         y = convolve(
@@ -332,14 +339,14 @@ class Convolution(nn.Module):
 def _ends_for(
     padding: str | int | Sequence[int] | Sequence[Sequence[int]],
     taps: tuple[int, ...],
-    stride: int,
-    dilation: int,
+    dilations: tuple[int, ...],
 ) -> list[list[int]]:
     """Return (before, after) of each axis."""
     if isinstance(padding, str):
         last = len(taps) - 1
         kinds = ["same" if padding == "causal" and a != last else padding for a in range(len(taps))]
-        return [list(padding_for(k, t, stride, dilation)) for k, t in zip(kinds, taps, strict=True)]
+        rows = zip(kinds, taps, dilations, strict=True)
+        return [list(padding_for(kind, count, 1, gap)) for kind, count, gap in rows]
     ends = ends_of(padding, len(taps))
     for pair in ends:
         at_least(0, padding=pair)

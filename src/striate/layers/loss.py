@@ -94,8 +94,10 @@ def euclidean_loss(answer: Tensor, target: Tensor) -> Tensor:
     Math:  1/2 |answer - target|^2
 
     Raises:
-        ValueError: the shapes differ, or the batch is empty.
+        ValueError: the shapes differ, there is no axis of samples, or the batch is empty.
     """
+    if answer.dim() < 2:
+        raise ValueError(f"answer must be (N, *), N samples; got {tuple(answer.shape)}")
     if answer.shape[:1] == (0,):
         raise ValueError(f"answer must have at least one sample; got {tuple(answer.shape)}")
     if answer.shape != target.shape:

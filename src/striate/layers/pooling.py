@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from striate.layers.bounds import one_of
+from striate.layers.bounds import at_least, one_of, per_axis
 from striate.layers.tiling import shape_after
 
 __all__ = [
@@ -21,18 +21,22 @@ __all__ = [
 ]
 
 
-def windows(x: Tensor, kernel: int, stride: int) -> Tensor:
+Taps = int | Sequence[int]
+
+
+def windows(x: Tensor, kernel: Taps, stride: Taps) -> Tensor:
     """Return the values under each position of a window.
 
-    Shape: (N, C, *S) -> (N, C, *floor((S - kernel) / stride + 1), kernel^axes), a view's copy
+    Shape: (N, C, *S) -> (N, C, *floor((S - kernel) / stride + 1), prod(kernel)), a view's copy
 
     Raises:
         ValueError: the window has no position, or a number is below 1.
     """
     axes = x.dim() - 2
-    for axis in range(2, 2 + axes):
-        shape_after(x.shape[axis], kernel, stride)
-        x = x.unfold(axis, kernel, stride)
+    kernels, strides = per_axis(axes, kernel=kernel, stride=stride)
+    shape_after(tuple(x.shape[2:]), kernels, strides)
+    for axis, (taps, step) in enumerate(zip(kernels, strides, strict=True), 2):
+        x = x.unfold(axis, taps, step)
     return x.flatten(-axes) if axes > 1 else x
 
 
@@ -44,8 +48,8 @@ class LpPool(nn.Module):
 
     Args:
         p: at least 1, or inf.
-        kernel: side of the window, in samples.
-        stride: distance of windows, in samples; 0 is the kernel: no overlap.
+        kernel: side of the window, in samples, for all axes or one an axis.
+        stride: distance of windows, as `kernel`; 0 is the kernel: no overlap.
 
     Raises:
         ValueError: `p` or `kernel` is below 1, or a window has no position.
@@ -53,10 +57,9 @@ class LpPool(nn.Module):
     Source: Sermanet, Chintala, LeCun 2012, arXiv:1204.3968.
     """
 
-    def __init__(self, p: float, kernel: int, stride: int = 0) -> None:
+    def __init__(self, p: float, kernel: Taps, stride: Taps = 0) -> None:
         super().__init__()
-        if p < 1 or kernel < 1 or stride < 0:
-            raise ValueError(f"p and kernel must be at least 1; got {p}, {kernel}, {stride}")
+        at_least(1, p=p, kernel=kernel, stride=stride or 1)
         self.p, self.kernel, self.stride = p, kernel, stride or kernel
 
     def forward(self, x: Tensor) -> Tensor:
@@ -76,8 +79,8 @@ class StochasticPool(nn.Module):
            without a positive value gives 0.
 
     Args:
-        kernel: side of the window, in samples.
-        stride: distance of windows, in samples; 0 is the kernel: no overlap.
+        kernel: side of the window, in samples, for all axes or one an axis.
+        stride: distance of windows, as `kernel`; 0 is the kernel: no overlap.
 
     Raises:
         ValueError: `kernel` is below 1, or a window has no position.
@@ -86,10 +89,9 @@ class StochasticPool(nn.Module):
         Neural Networks, arXiv:1301.3557.
     """
 
-    def __init__(self, kernel: int, stride: int = 0) -> None:
+    def __init__(self, kernel: Taps, stride: Taps = 0) -> None:
         super().__init__()
-        if kernel < 1 or stride < 0:
-            raise ValueError(f"kernel must be at least 1, stride 0; got {kernel} and {stride}")
+        at_least(1, kernel=kernel, stride=stride or 1)
         self.kernel, self.stride = kernel, stride or kernel
 
     def forward(self, x: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from striate.layers.bounds import at_least, one_of
+from striate.layers.bounds import at_least, one_of, per_axis
 
 __all__ = [
     "BORDERS",
@@ -93,10 +93,10 @@ def even_widths(sizes: Sequence[Sequence[int]], first: int) -> list[int]:
 
 def shape_after(
     size: Size,
-    kernel: int,
-    stride: int = 1,
-    padding: int = 0,
-    dilation: int = 1,
+    kernel: int | tuple[int, ...],
+    stride: int | tuple[int, ...] = 1,
+    padding: int | tuple[int, ...] = 0,
+    dilation: int | tuple[int, ...] = 1,
     tiling: str = "floor",
 ) -> Size:
     """Return how many positions a window takes along an axis, or along each of several.
@@ -104,7 +104,8 @@ def shape_after(
     Math: (W - span + 2 P) / S + 1, rounded as `tiling` says
 
     Args:
-        size: W, samples along the axis, or a tuple of them.
+        size: W, samples along the axis, or a tuple of them, for which the other numbers may be
+            tuples too.
         padding: P, samples added at either end.
         tiling: what to do where the last window does not fit: "strict" raises, "floor" leaves the
             rest out, "ceil" lets the last window hang over the end, where it begins before it.
@@ -113,11 +114,21 @@ def shape_after(
         ValueError: `tiling` is unknown, a number is out of range, there is no position, or the
             tiling is strict and the windows do not fit.
     """
-    if isinstance(size, tuple):
-        return tuple(shape_after(one, kernel, stride, padding, dilation, tiling) for one in size)
     one_of(TILINGS, tiling=tiling)
-    if stride < 1 or padding < 0:
-        raise ValueError(f"stride must be at least 1, padding 0; got {stride} and {padding}")
+    each = size if isinstance(size, tuple) else (size,)
+    kernels, strides, dilations = per_axis(
+        len(each), kernel=kernel, stride=stride, dilation=dilation
+    )
+    (paddings,) = per_axis(len(each), 0, padding=padding)
+    rows = zip(each, kernels, strides, paddings, dilations, strict=True)
+    places = tuple(_positions(*row, tiling) for row in rows)
+    return places if isinstance(size, tuple) else places[0]
+
+
+def _positions(
+    size: int, kernel: int, stride: int, padding: int, dilation: int, tiling: str
+) -> int:
+    """Return the positions along one axis."""
     span = effective_kernel(kernel, dilation)
     room = size - span + 2 * padding
     if room < 0 and not (tiling == "ceil" and -room < stride and size > 0):
