@@ -10,6 +10,7 @@ from torch import nn
 import striate
 from striate.kernels import accelerated, memory
 from striate.kernels.accelerated import FastConv2d, accelerate, as_torch, kernel_of, report
+from striate.kernels.compiled import backend
 from striate.kernels.dispatch import Call
 
 
@@ -40,12 +41,84 @@ def test_answers_gradients_and_names_stay():
 
 def test_it_says_what_it_left_alone_and_why():
     found = report(network())
-    assert found.swapped == ("0", "3", "4", "5", "6", "7", "8")
+    assert found.swapped == ("0", "1", "3", "4", "5", "6", "7", "8")
     assert found.left == {
         "9": "its border is circular",
         "10": "padding 'same' is not the same on both sides of kernel (2, 2)",
     }
     assert report(found.model).swapped == ()  # done already
+
+
+TRANSPOSED = [
+    {"kernel_size": 2, "stride": 2},
+    {"kernel_size": 3, "stride": 2, "padding": 1, "output_padding": 1},
+    {"kernel_size": 4, "stride": 2, "padding": 1, "bias": False},
+    {"kernel_size": 3, "padding": 1},
+    {"kernel_size": (3, 5), "stride": (1, 3), "padding": (0, 2), "groups": 2},
+    {"kernel_size": 3, "stride": 1, "dilation": 2, "output_padding": 1},  # PyTorch's own
+]
+
+
+@pytest.mark.parametrize("how", TRANSPOSED, ids=str)
+@pytest.mark.parametrize("compiled", [True, False])
+def test_transposed_convolutions(ours, monkeypatch, how, compiled):
+    ours(1)
+    monkeypatch.setattr(accelerated, "SMALL", 0)
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ConvTranspose2d(4, 6, **how))
+    exact = copy.deepcopy(plain).double()
+    fast = copy.deepcopy(plain) if compiled else accelerate(copy.deepcopy(plain))
+    x = torch.randn(2, 3, 5, 7)
+    y = (torch.compile(fast, backend=backend) if compiled else fast)(x)
+    wanted = exact(x.double())
+    torch.testing.assert_close(y, wanted.float(), rtol=1e-5, atol=1e-5)
+    y.square().sum().backward()
+    wanted.square().sum().backward()
+    for own, other in zip(fast.parameters(), exact.parameters(), strict=True):
+        torch.testing.assert_close(own.grad, other.grad.float(), rtol=1e-4, atol=1e-3)
+
+
+def test_a_transposed_convolution_takes_the_size_it_is_asked_for(monkeypatch):
+    monkeypatch.setattr(accelerated, "SMALL", 0)
+    plain = nn.ConvTranspose2d(4, 6, 3, stride=2, padding=1)
+    fast, x = accelerate(copy.deepcopy(plain)), torch.randn(2, 4, 5, 7)
+    for size in (None, [9, 13], [10, 14]):
+        torch.testing.assert_close(fast(x, size), plain(x, size), rtol=1e-5, atol=1e-5)
+    for wrong in ([20, 20], [3, 13]):
+        with pytest.raises(ValueError, match="requested an output size"):
+            fast(x, wrong)
+    with pytest.raises(RuntimeError):
+        fast(x[:, :3])
+    assert kernel_of(plain, x) == "pytorch"
+    assert kernel_of(fast, x) != "pytorch"
+
+
+@pytest.mark.parametrize("momentum", [0.1, None])
+@pytest.mark.parametrize("tracked", [True, False])
+def test_large_batches_are_normalised_by_ours(monkeypatch, momentum, tracked):
+    monkeypatch.setattr(accelerated, "LARGE", 0)
+    calls, true = [], accelerated.batch_norm
+
+    def counted(*args, **kwargs):
+        calls.append(args)
+        return true(*args, **kwargs)
+
+    monkeypatch.setattr(accelerated, "batch_norm", counted)
+    plain = nn.BatchNorm2d(5, momentum=momentum, track_running_stats=tracked)
+    fast = striate.accelerate(copy.deepcopy(plain))
+    for step in range(3):
+        x = torch.randn(4, 5, 6, 7).contiguous(memory_format=torch.channels_last) + step
+        x, other = x.requires_grad_(), x.detach().clone().requires_grad_()
+        for net, own in ((fast, x), (plain, other)):
+            net(own).square().sum().backward()
+        torch.testing.assert_close(fast(x), plain(other))
+        torch.testing.assert_close(x.grad, other.grad, rtol=1e-4, atol=1e-4)
+    assert len(calls) == 6
+    for one, other in zip(fast.state_dict().values(), plain.state_dict().values(), strict=True):
+        torch.testing.assert_close(one, other)
+    fast.eval(), plain.eval()
+    torch.testing.assert_close(fast(x), plain(x))
+    assert len(calls) == (6 if tracked else 7)  # without statistics, those of the batch
 
 
 def test_a_convolution_of_another_kind_is_left_alone():

@@ -17,12 +17,12 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 class Residual(nn.Module):
     """A rectifier behind a sum."""
 
-    def __init__(self, c):
+    def __init__(self, c, conv=nn.Conv2d, norm=nn.BatchNorm2d):
         super().__init__()
         self.first = nn.Sequential(
-            nn.Conv2d(c, c, 3, padding=1, bias=False), nn.BatchNorm2d(c), nn.ReLU(inplace=True)
+            conv(c, c, 3, padding=1, bias=False), norm(c), nn.ReLU(inplace=True)
         )
-        self.second = nn.Sequential(nn.Conv2d(c, c, 3, padding=1), nn.BatchNorm2d(c))
+        self.second = nn.Sequential(conv(c, c, 3, padding=1), norm(c))
 
     def forward(self, x):
         return (x + self.second(self.first(x))).relu()
@@ -85,9 +85,15 @@ def networks():
             nn.BatchNorm2d(8, momentum=0.3), nn.ReLU(), nn.Conv2d(8, 8, 3, groups=4),
             nn.BatchNorm2d(8, track_running_stats=False), nn.ReLU(), *head,
         ),
-        "axes": nn.Sequential(
+        "line": nn.Sequential(
             nn.Flatten(2), nn.Conv1d(3, 8, 5, stride=2), nn.BatchNorm1d(8), nn.ReLU(),
+            nn.MaxPool1d(3, 2, 1), Residual(8, nn.Conv1d, nn.BatchNorm1d), nn.AvgPool1d(2),
             nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(8, 4),
+        ),
+        "block": nn.Sequential(
+            nn.Unflatten(3, (3, 4)), nn.Conv3d(3, 8, 3, padding=1), nn.BatchNorm3d(8), nn.ReLU(),
+            nn.MaxPool3d(3, 2, 1), Residual(8, nn.Conv3d, nn.BatchNorm3d),
+            nn.AvgPool3d(2, padding=1), nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(8, 4),
         ),
     }  # fmt: skip
 
@@ -145,24 +151,26 @@ def graphs(monkeypatch, net, x):
     return seen[0]
 
 
-def test_training_has_our_operators(monkeypatch):
-    names = graphs(monkeypatch, networks()["plain"], torch.randn(2, 3, 12, 12))
+@pytest.mark.parametrize("name", ["plain", "line", "block"])
+def test_training_has_our_operators(monkeypatch, name):
+    names = graphs(monkeypatch, networks()[name], torch.randn(2, 3, 12, 12))
     text = " ".join(names)
-    for name in ("convolve", "convolve_weight", "normalise", "normalise_backward"):
-        assert f"striate.{name}.default" in text
-    for name in ("aten.convolution", "batch_norm", "aten.relu", "threshold_backward"):
-        assert name not in text
+    for word in ("convolve", "convolve_weight", "normalise", "normalise_backward"):
+        assert f"striate.{word}.default" in text
+    for word in ("aten.convolution", "batch_norm", "aten.relu", "threshold_backward"):
+        assert word not in text
 
 
-def test_inference_has_normalisation_in_the_kernels(monkeypatch):
-    net = networks()["plain"].eval().requires_grad_(False)
+@pytest.mark.parametrize("name", ["plain", "line", "block"])
+def test_inference_has_normalisation_in_the_kernels(monkeypatch, name):
+    net = networks()[name].eval().requires_grad_(False)
     text = " ".join(graphs(monkeypatch, net, torch.randn(2, 3, 12, 12)))
     assert "striate.convolve_clipped.default" in text
-    for name in ("batch_norm", "aten.relu", "aten.convolution"):
-        assert name not in text
+    for word in ("batch_norm", "aten.relu", "aten.convolution"):
+        assert word not in text
 
 
-@pytest.mark.parametrize("name", ["residual", "inverted"])
+@pytest.mark.parametrize("name", ["residual", "inverted", "line", "block"])
 @pytest.mark.parametrize("train", [True, False])
 def test_sums_and_bounds_move_into_what_is_before_them(monkeypatch, name, train):
     net = networks()[name].train(train).requires_grad_(train)
@@ -170,7 +178,7 @@ def test_sums_and_bounds_move_into_what_is_before_them(monkeypatch, name, train)
     for word in ("aten.relu", "aten.hardtanh", "threshold_backward", "batch_norm"):
         assert word not in text
     forward = text.partition("backward")[0]
-    norms = sum(isinstance(module, nn.BatchNorm2d) for module in net.modules())
+    norms = sum(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in net.modules())
     assert forward.count("aten.add.Tensor") == norms  # of its counter, or to its variance: no sum
 
 

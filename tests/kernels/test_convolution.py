@@ -15,7 +15,7 @@ SHAPES = [  # n, c, o, h, w, padding
     (3, 64, 64, 8, 8, (1, 1)),
     (2, 20, 40, 6, 5, (2, 0)),
     (1, 1, 1, 3, 3, (0, 0)),
-    (1, 49, 1, 1, 1, (1, 1)),
+    (1, 49, 1, 2, 2, (1, 1)),
     (5, 16, 18, 3, 30, (0, 2)),
 ]
 
@@ -82,15 +82,16 @@ def test_two_threads_answer_to_the_bit_alike_every_time(two_threads, ours, algor
     ours(algorithm)
     found = pictures(*shape)
     compare(found, {"padding": shape[-1]})
+    first, again = (trained(found, shape[-1]) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+
+
+def trained(found, padding):
+    """Return the answer and the gradients of what `both` gave."""
     x, weight, _, dy, _, _ = found
-
-    def step():
-        parts = [part.clone().requires_grad_() for part in (x, weight)]
-        answer = convolution(*parts, padding=shape[-1])
-        return answer, *torch.autograd.grad(answer, parts, dy)
-
-    for one, again in zip(step(), step(), strict=True):
-        assert torch.equal(one, again)
+    parts = [part.clone().requires_grad_() for part in (x, weight)]
+    answer = convolution(*parts, padding=padding)
+    return answer, *torch.autograd.grad(answer, parts, dy)
 
 
 @pytest.mark.slow
@@ -104,6 +105,66 @@ def test_two_threads_answer_to_the_bit_alike_every_time(two_threads, ours, algor
 def test_any_picture(ours, level, tile, n, c, o, h, w, padding, bias, seed):
     ours(tile)
     compare(pictures(n, c, o, h, w, padding, bias=bias, seed=seed), {"padding": padding})
+
+
+BLOCKS = [  # n, c, o, size, kernel, padding: lines, and planes of three axes
+    (2, 3, 5, (9,), (3,), (1,)),
+    (3, 20, 40, (33,), (3,), (0,)),
+    (1, 70, 17, (4,), (3,), (2,)),
+    (40, 16, 18, (50,), (3,), (1,)),
+    (1, 6, 7, (7, 9), (1, 3), (0, 1)),
+    (2, 3, 5, (4, 7, 9), (3, 3, 3), (1, 1, 1)),
+    (2, 40, 20, (2, 5, 6), (3, 3, 3), (2, 1, 0)),
+    (1, 64, 130, (2, 4, 4), (3, 3, 3), (1, 1, 1)),
+    (2, 20, 40, (6, 5, 6), (5, 3, 3), (4, 1, 2)),
+    (2, 17, 33, (3, 6, 5), (2, 3, 3), (0, 1, 1)),
+    (2, 5, 6, (5, 4, 7), (2, 1, 3), (1, 0, 1)),
+    (4, 9, 70, (1, 8, 8), (3, 3, 3), (2, 1, 1)),
+]
+
+
+@pytest.mark.parametrize("tile", WINOGRAD)
+@pytest.mark.parametrize("case", BLOCKS, ids=str)
+def test_lines_and_planes_answer_as_float64_does(level, ours, tile, case):
+    ours(tile)
+    *numbers, padding = case
+    compare(both(*numbers, {"padding": padding}), {"padding": padding})
+
+
+@pytest.mark.parametrize("algorithm", WINOGRAD)
+@pytest.mark.parametrize("case", BLOCKS[3:8], ids=str)
+def test_two_threads_answer_to_the_bit_alike_on_lines_and_planes(
+    two_threads, ours, algorithm, case
+):
+    ours(algorithm)
+    *numbers, padding = case
+    found = both(*numbers, {"padding": padding})
+    compare(found, {"padding": padding})
+    first, again = (trained(found, padding) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+
+
+@st.composite
+def blocks(draw):
+    """Draw what Winograd's algorithm takes along a line, or on planes of three axes."""
+    axes = draw(st.sampled_from([1, 3]))
+    square = axes == 3 and draw(st.booleans())
+    kernel = (draw(st.integers(1, 5)), 3 if square else 1, 3)[-axes:]
+    each = zip(kernel, (9, 17, 60 if axes == 1 else 17)[-axes:], strict=True)
+    size = tuple(draw(st.integers(k, most)) for k, most in each)
+    padding = tuple(draw(st.integers(0, k - 1)) for k in kernel)
+    n, c, o = draw(st.integers(1, 4)), draw(st.integers(1, 70)), draw(st.integers(1, 70))
+    return n, c, o, size, kernel, padding
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tile", WINOGRAD)
+@settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
+@given(block=blocks(), bias=st.booleans(), seed=st.integers(0, 99))
+def test_any_line_or_block(ours, level, tile, block, bias, seed):
+    ours(tile)
+    *numbers, padding = block
+    compare(both(*numbers, {"padding": padding}, bias=bias, seed=seed), {"padding": padding})
 
 
 @st.composite
@@ -150,6 +211,7 @@ GEOMETRIES = [  # n, c, o, size, kernel, stride, padding, dilation, groups
     (2, 5, 5, (6, 7), (3, 3), (2, 2), (1, 1), (2, 2), 5),
     (1, 2, 3, (4, 5, 6), (3, 1, 2), (1, 2, 3), (1, 0, 2), (1, 2, 1), 1),
     (1, 64, 40, (8, 8), (3, 3), (2, 2), (1, 1), (1, 1), 1),
+    (2, 9, 6, (1, 2, 5), (3, 3, 4), (1, 2, 2), (2, 1, 3), (1, 1, 2), 3),  # taps that see nothing
 ]
 
 
@@ -168,6 +230,7 @@ CHANNELS = [  # n, channels, size, kernel, stride, padding, dilation
     (1, 70, (7, 7), (7, 7), (1, 1), (3, 3), (1, 1)),
     (1, 18, (5, 24), (2, 5), (3, 1), (0, 4), (1, 2)),
     (1, 16, (4, 5, 20), (3, 1, 2), (1, 2, 3), (1, 0, 2), (1, 2, 1)),
+    (2, 18, (1, 2, 9), (3, 3, 3), (1, 2, 1), (1, 1, 2), (1, 1, 2)),  # taps that see nothing
 ]
 
 
@@ -180,7 +243,9 @@ def test_depthwise_answers_and_gradients_are_those_of_float64(level, ours, case)
 
 
 @pytest.mark.parametrize("algorithm", [TORCH, DIRECT, DEPTHWISE, 2, 4])
-@pytest.mark.parametrize("bounds", [(0.0, float("inf")), (0.0, 6.0), (-1.5, 0.25)])
+@pytest.mark.parametrize(
+    "bounds", [(0.0, float("inf")), (0.0, 6.0), (-1.5, 0.25), (float("-inf"), float("inf"))]
+)
 @pytest.mark.parametrize("added", [True, False])
 def test_sums_and_bounds_behind_it(level, ours, algorithm, bounds, added):
     ours(algorithm)
@@ -192,6 +257,20 @@ def test_sums_and_bounds_behind_it(level, ours, algorithm, bounds, added):
     exact = F.conv2d(*(t.double() for t in (x, weight, shift)), padding=1, groups=groups)
     wanted = exact + addend if added else exact
     assert distance(y, wanted.clamp(*bounds), float(exact.abs().max())) < 5e-5
+
+
+@pytest.mark.parametrize("size", [(11,), (5, 6, 7)])
+@pytest.mark.parametrize("added", [True, False])
+def test_sums_and_bounds_behind_pytorchs_own_along_other_axes(ours, size, added):
+    ours(TORCH)
+    axes = len(size)
+    x, weight = torch.randn(2, 3, *size), torch.randn(4, 3, *[3] * axes)
+    addend = torch.randn(2, 4, *size) if added else None
+    how = [1] * axes, [1] * axes, [1] * axes, 1
+    y = torch.ops.striate.convolve_clipped(x, weight, None, addend, 0.0, float("inf"), *how)
+    exact = torch.convolution(x.double(), weight.double(), None, *how[:3], False, [0] * axes, 1)
+    wanted = exact + addend if added else exact
+    assert distance(y, wanted.relu(), float(exact.abs().max())) < 1e-5
 
 
 def test_inputs_may_lie_in_any_order(ours):
@@ -214,6 +293,20 @@ def test_the_gradient_of_an_expanded_answer(ours):
     assert all(
         distance(a.grad, b.grad) < 5e-5 for a, b in zip(parts, exact, strict=True)
     )  # dy has stride 0 everywhere
+
+
+@pytest.mark.parametrize("algorithm", [TORCH, DIRECT, 4])
+def test_a_gradient_lies_as_its_kernels_do(ours, algorithm):
+    ours(algorithm)
+    x, _, _, dy, _, _ = pictures(2, 6, 7, 9, 8, (1, 1))
+    how = [3, 3], [1, 1], [1, 1], [1, 1], 1
+    plain, moved = (
+        torch.ops.striate.convolve_weight(x, dy, *how, order) for order in (False, True)
+    )
+    assert plain.is_contiguous()
+    assert moved.movedim(1, -1).is_contiguous()
+    torch.testing.assert_close(plain, moved)
+    torch.library.opcheck(torch.ops.striate.convolve_weight.default, (x, dy, *how, True))
 
 
 @pytest.mark.parametrize("algorithm", [DIRECT, 4])

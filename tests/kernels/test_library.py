@@ -1,6 +1,9 @@
 """The compiled library: what it is, and what happens without it."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -59,3 +62,49 @@ def test_a_damaged_library_is_none(monkeypatch, tmp_path):
     (tmp_path / library.NAME).write_text("not a library")
     monkeypatch.setattr(library, "_homes", lambda: [tmp_path])
     assert library.library.__wrapped__() is None
+
+
+FORKED = """
+import os, sys, torch
+from striate.kernels import convolution
+torch.set_num_threads(2)
+convolution.fastest = lambda call, attempt: attempt(1)
+x, w = torch.randn(4, 40, 40, 16).movedim(-1, 1), torch.randn(16, 16, 3, 3)
+if {before}:
+    torch.randn(1000, 1000).exp().sum()  # PyTorch's own threads have started
+    here = convolution.convolution(x, w)
+child = os.fork()
+if child == 0:
+    there = convolution.convolution(x, w)  # large operators of PyTorch's would hang here
+    os._exit(0 if there[0, 0, 0, 0].isfinite() else 1)
+ended, status = os.waitpid(child, 0)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.parametrize("before", [True, False])
+def test_a_forked_child_has_threads_of_its_own(before):
+    run = subprocess.run([sys.executable, "-c", FORKED.format(before=before)], timeout=120)
+    assert run.returncode == 0
+
+
+THREADS = """
+import threading, torch
+from striate.kernels import convolution
+torch.set_num_threads(2)
+convolution.fastest = lambda call, attempt: attempt(1)
+x, w = torch.randn(4, 16, 40, 40), torch.randn(16, 16, 3, 3)
+wanted, found = convolution.convolution(x, w), []
+def work():
+    for _ in range(20):
+        found.append(torch.equal(convolution.convolution(x, w), wanted))
+workers = [threading.Thread(target=work) for _ in range(4)]
+[worker.start() for worker in workers]
+[worker.join() for worker in workers]
+assert len(found) == 80 and all(found)
+"""
+
+
+def test_several_threads_of_python_may_call_at_once():
+    assert subprocess.run([sys.executable, "-c", THREADS], timeout=120).returncode == 0

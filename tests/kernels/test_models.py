@@ -15,6 +15,8 @@ from torchvision.ops import StochasticDepth
 
 from striate.kernels.accelerated import report
 from striate.kernels.compiled import backend
+from striate.models.resnet import ResNet
+from striate.spec import Spec
 
 pytestmark = pytest.mark.slow
 
@@ -40,6 +42,10 @@ OPTIONS = {
 }
 TIMM = ("resnetblur18", "seresnet18", "convnext_atto", "resnest14d", "dla34", "repvgg_a0")
 TRAINED = ("resnet18", "googlenet", "mobilenet_v2")
+AXES = {
+    1: (2, 3, 1500),
+    3: (2, 3, 6, 40, 36),
+}  # shapes that networks of one and three axes are given
 
 
 class Blurred(nn.Sequential):
@@ -80,14 +86,23 @@ def network(name):
     return measured(net)
 
 
-def measured(net):
+def of_axes(axes, stem="imagenet"):
+    """Return a residual network of one or three axes, with the statistics of what it sees."""
+    torch.manual_seed(0)
+    shape = AXES[axes]
+    spec = Spec(channels=3, size=shape[2:], classes=tuple("abcd"))
+    net, x = ResNet(spec, (2, 1, 1), (16, 32, 48), stem=stem), torch.randn(shape)
+    return measured(net, x), x
+
+
+def measured(net, x=None):
     """Give batch normalisation the statistics of what it sees, so that answers stay moderate."""
     norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     momenta = [m.momentum for m in norms]
     for norm in norms:
         norm.momentum = None
     with torch.no_grad():
-        net.train()(torch.randn(8, 3, 96, 96))
+        net.train()(torch.randn(8, 3, 96, 96) if x is None else x)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     return net
@@ -133,8 +148,9 @@ def smooth(monkeypatch):
 def same_answers_and_gradients(name, counts):
     net, x = network(name), torch.randn(2, 3, 96, 96)
     exact, changed = copy.deepcopy(net).double(), report(copy.deepcopy(net))
-    fast, layers = changed.model, len(changed.swapped)
-    assert layers == sum(isinstance(m, nn.Conv2d) for m in net.modules())
+    fast, layers = changed.model, sum(isinstance(m, nn.Conv2d) for m in net.modules())
+    kinds = nn.Conv2d, nn.BatchNorm2d
+    assert len(changed.swapped) == sum(isinstance(m, kinds) for m in net.modules())
     with torch.no_grad():
         wanted = answer(exact.eval(), x.double())
         assert error(answer(fast.eval(), x), wanted) <= 1e-4
@@ -179,3 +195,30 @@ def test_compiled_gradients_are_the_same(name, always_ours):
     assert distance(found, gradients(exact, x.double())) <= 0.05  # rectifiers with a corner
     assert always_ours["weight"] >= layers
     assert always_ours["input"] >= layers
+
+
+@pytest.mark.parametrize("axes", AXES)
+def test_networks_of_other_axes_answer_the_same_compiled(axes, always_ours):
+    torch._dynamo.reset()
+    net, x = of_axes(axes)
+    exact, fast = copy.deepcopy(net).double(), torch.compile(net, backend=backend)
+    layers = sum(isinstance(m, nn.Conv1d | nn.Conv3d) for m in net.modules())
+    with torch.no_grad():
+        wanted = exact.eval()(x.double())
+        net.eval()
+        assert error(fast(x), wanted) <= 1e-4
+    assert always_ours["forward"] >= layers
+    found, wanted = gradients(fast, x), gradients(exact, x.double())
+    assert distance(found, wanted) <= 0.02  # rectifiers with a corner
+    assert always_ours["weight"] >= layers
+    assert always_ours["input"] >= layers
+
+
+@pytest.mark.parametrize("axes", AXES)
+def test_gradients_of_other_axes_are_the_same_compiled(axes, always_ours, smooth):
+    torch._dynamo.reset()
+    net, x = of_axes(axes, "cifar")
+    exact = copy.deepcopy(net).double()
+    found = gradients(torch.compile(net, backend=backend), x)
+    assert distance(found, gradients(exact, x.double())) <= 1e-4
+    assert always_ours["weight"] == always_ours["input"] > 0

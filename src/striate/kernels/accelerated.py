@@ -4,15 +4,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from striate.kernels.convolution import called, convolution, geometry
+from striate.kernels.convolution import called, convolution, geometry, transposed
 from striate.kernels.dispatch import NAMES, TORCH, foreseen
+from striate.kernels.folding import folded, link, mark, marked
 from striate.kernels.library import reason
+from striate.kernels.memory import LARGE
+from striate.kernels.norm import batch_norm
 
-__all__ = ["Accelerated", "FastConv2d", "accelerate", "as_torch", "kernel_of", "report"]
+__all__ = [
+    "Accelerated", "FastBatchNorm2d", "FastConv2d", "FastConvTranspose2d", "accelerate", "as_torch",
+    "kernel_of", "report",
+]  # fmt: skip
 
 
 class FastConv2d(nn.Conv2d):
@@ -20,14 +27,98 @@ class FastConv2d(nn.Conv2d):
 
     It holds the same parameters under the same names, and answers the same up to rounding. Other
     devices, other types than float32, other borders than zeros, autocast, and so little work that
-    asking costs more go to PyTorch's own kernels.
+    asking costs more go to PyTorch's own kernels. In inference it has the normalisation behind it
+    in its kernels, where nobody sees what lies between (`folding.py`).
     """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return what `torch.nn.Conv2d` does, normalised where FastBatchNorm2d has to be told."""
+        found = folded(self, x, FastBatchNorm2d)
+        if found is None:
+            return super().forward(x)
+        weight, bias, norm = found
+        return mark(self._conv_forward(x, weight, bias), norm)
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if not _ours(self, x, weight):
             return super()._conv_forward(x, weight, bias)
         return _convolved(self, x, weight, bias)
 
+
+class FastConvTranspose2d(nn.ConvTranspose2d):
+    """`torch.nn.ConvTranspose2d` with Striate's kernels where they are the faster ones.
+
+    It is the gradient of a convolution to its input, and computed as that.
+    """
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """Return what `torch.nn.ConvTranspose2d` does."""
+        known = self._known(x, output_size)
+        if known is None:
+            return super().forward(x, output_size)
+        y = torch.ops.striate.convolve_input(x, self.weight, *known)
+        return y if self.bias is None else y + self.bias.view(-1, 1, 1)
+
+    def _known(self, x: Tensor, output_size: list[int] | None = None) -> tuple[Any, ...] | None:
+        """Return what `convolve_input` is told; None where PyTorch's own kernels are to compute."""
+        weight = self.weight
+        if not _plain(x, weight) or x.dim() != 4 or not x.numel() or x.shape[1] != len(weight):
+            return None
+        if x.numel() * weight.numel() / x.shape[1] < SMALL:
+            return None
+        assert not isinstance(self.padding, str)  # which PyTorch refuses
+        stride, padding, kernel, dilation = map(
+            list, (self.stride, self.padding, self.kernel_size, self.dilation)
+        )
+        extra = self._output_padding(x, output_size, stride, padding, kernel, 2, dilation)
+        return transposed(x, weight, stride, padding, extra, dilation, self.groups)
+
+
+class FastBatchNorm2d(nn.BatchNorm2d):
+    """`torch.nn.BatchNorm2d`, in training by Striate's kernel where its answer is large.
+
+    What the convolution before it has normalised already it returns as it is.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return what `torch.nn.BatchNorm2d` does."""
+        if marked(x, self):
+            return x
+        known = self.training or self.running_mean is None
+        if not (known and _plain(x, self.weight) and self._large(x)):
+            return super().forward(x)
+        y, mean, variance = batch_norm(x, self.weight, self.bias, epsilon=self.eps)
+        rows = x.numel() // x.shape[1]
+        self._learn(mean, variance * (rows / (rows - 1)))
+        return y
+
+    def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002  # torch's name
+        if isinstance(input, Tensor):  # and not what torch.fx traces with
+            super()._check_input_dim(input)
+
+    def _large(self, x: Tensor) -> bool:
+        """Say whether x is one whose answer is worth memory of ours, and fits."""
+        fits = x.dim() == 4 and x.shape[1] == self.num_features
+        last = fits and x.is_contiguous(memory_format=torch.channels_last)
+        return last and x.numel() * x.element_size() >= LARGE
+
+    @torch.no_grad()
+    def _learn(self, mean: Tensor, variance: Tensor) -> None:
+        """Move the running statistics towards those of a batch."""
+        seen, means, variances = self.num_batches_tracked, self.running_mean, self.running_var
+        if not self.training or seen is None or means is None or variances is None:
+            return
+        seen += 1
+        share = 1 / float(seen) if self.momentum is None else self.momentum
+        means.lerp_(mean, share)
+        variances.lerp_(variance, share)
+
+
+FAST: dict[type[nn.Module], type[nn.Module]] = {
+    nn.Conv2d: FastConv2d,
+    nn.ConvTranspose2d: FastConvTranspose2d,
+    nn.BatchNorm2d: FastBatchNorm2d,
+}
 
 # Multiply-and-adds in a call, which take as long as finding out who computes it. With a kernel for
 # each channel they take longer.
@@ -36,17 +127,24 @@ SMALL, SMALL_DEPTHWISE = 3e7, 3e6
 
 def _ours(layer: nn.Conv2d, x: Tensor, weight: Tensor) -> bool:
     """Say whether a call is one that our kernels know; PyTorch has the message for wrong ones."""
-    if not (x.device.type == weight.device.type == "cpu" and x.dtype == weight.dtype):
+    if not _plain(x, weight) or x.dim() != weight.dim() or not x.numel():
         return False
-    typed = x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-    fits = x.dim() == weight.dim() and x.shape[1] == weight.shape[1] * layer.groups
-    if not (typed and fits and x.numel()):
+    if x.shape[1] != weight.shape[1] * layer.groups:
         return False
     work = x.numel() * weight.numel() / (x.shape[1] * prod(layer.stride))
     if work < (SMALL if weight.shape[1] > 1 else SMALL_DEPTHWISE):
         return False
     each = zip(x.shape[2:], layer.kernel_size, _padding(layer), layer.dilation, strict=True)
     return all(s + 2 * p > d * (k - 1) for s, k, p, d in each)
+
+
+def _plain(x: Tensor, weight: Tensor | None) -> bool:
+    """Say whether our kernels know such tensors; what is recorded for other machines is aten's."""
+    here = all(
+        isinstance(t, Tensor) and t.device.type == "cpu" and t.dtype == torch.float32
+        for t in (x, weight) if t is not None
+    )  # fmt: skip
+    return here and not torch.is_autocast_enabled("cpu") and not torch._C._get_tracing_state()
 
 
 def _convolved(layer: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -70,7 +168,7 @@ class Accelerated:
     Args:
         model: the network it was given, changed in place.
         swapped: names of the modules that have other kernels now.
-        left: name -> why a convolution was left as it is.
+        left: name -> why a module of a kind that we know was left as it is.
     """
 
     model: nn.Module
@@ -95,20 +193,25 @@ def report(model: nn.Module) -> Accelerated:
     swapped, left = [], {}
     why_none = reason()
     for name, module in model.named_modules():
-        if not isinstance(module, nn.Conv2d) or isinstance(module, FastConv2d):
+        kind = next((k for k in FAST if isinstance(module, k)), None)
+        if kind is None or type(module) is FAST[kind]:
             continue
-        if why := why_none or _unknown(module):
+        if why := why_none or _unknown(module, kind):
             left[name] = why
             continue
-        module.__class__ = FastConv2d
+        module.__class__ = FAST[kind]
         swapped.append(name)
+    if not why_none:
+        link(model)
     return Accelerated(model, tuple(swapped), left)
 
 
-def _unknown(module: nn.Conv2d) -> str:
-    """Return why we have no kernel for a convolution; empty where we have one."""
-    if type(module) is not nn.Conv2d:
-        return f"{type(module).__name__} may compute something else than Conv2d"
+def _unknown(module: nn.Module, kind: type[nn.Module]) -> str:
+    """Return why we have no kernel for a module of some kind; empty where we have one."""
+    if type(module) is not kind:
+        return f"{type(module).__name__} may compute something else than {kind.__name__}"
+    if not isinstance(module, nn.Conv2d):
+        return ""
     if module.padding_mode != "zeros":
         return f"its border is {module.padding_mode}"
     ends = module._reversed_padding_repeated_twice
@@ -123,14 +226,15 @@ def as_torch(model: nn.Module) -> Iterator[None]:
 
     Winograd's algorithm spreads a NaN over all outputs of its tile.
     """
-    ours: list[nn.Module] = [m for m in model.modules() if type(m) is FastConv2d]
-    for module in ours:
-        module.__class__ = nn.Conv2d
+    slow = {fast: kind for kind, fast in FAST.items()}
+    ours = {module: type(module) for module in model.modules() if type(module) in slow}
+    for module, kind in ours.items():
+        module.__class__ = slow[kind]
     try:
         yield
     finally:
-        for module in ours:
-            module.__class__ = FastConv2d
+        for module, kind in ours.items():
+            module.__class__ = kind
 
 
 def kernel_of(layer: nn.Module, x: Tensor) -> str:
@@ -139,11 +243,15 @@ def kernel_of(layer: nn.Module, x: Tensor) -> str:
     Args:
         layer: a convolution of any kind.
     """
-    if not (isinstance(layer, FastConv2d) and _ours(layer, x, layer.weight)):
+    direction, known = "forward", None
+    if isinstance(layer, FastConvTranspose2d):
+        direction, known = "input", layer._known(x)
+    elif isinstance(layer, FastConv2d) and _ours(layer, x, layer.weight):
+        known = (x.shape[2:], layer.stride, _padding(layer), layer.dilation, layer.groups)
+    if known is None:
         return NAMES[TORCH]
-    own = geometry(
-        x.shape[0], x.shape[2:], layer.weight, list(layer.stride), list(_padding(layer)),
-        list(layer.dilation), layer.groups,
-    )  # fmt: skip
-    algorithm = foreseen(called("forward", own))
+    assert isinstance(layer.weight, Tensor)
+    size, stride, padding, dilation, groups = known
+    own = geometry(x.shape[0], size, layer.weight, stride, padding, dilation, groups)
+    algorithm = foreseen(called(direction, own))
     return "tried at first use" if algorithm is None else NAMES[algorithm]

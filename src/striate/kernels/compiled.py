@@ -22,12 +22,20 @@ from torch import Tensor
 from torch._dynamo.backends.common import aot_autograd
 from torch.fx import GraphModule, Node
 
-from striate.kernels import convolution, norm  # noqa: F401  # they define the operators
+from striate.kernels import chains, convolution, norm  # noqa: F401  # norm defines operators
+from striate.kernels.convolution import transposed
 from striate.kernels.library import reason
+from striate.kernels.nodes import call as _call
+from striate.kernels.nodes import original as _original
+from striate.kernels.nodes import parts as _parts
+from striate.kernels.nodes import readers as _readers
+from striate.kernels.nodes import value as _value
+from striate.kernels.prepared import Memo, split
 
 __all__ = ["backend", "rewrite"]
 
 aten, ours = torch.ops.aten, torch.ops.striate
+CONVOLUTIONS = (ours.convolve.default, ours.convolve_clipped.default)
 
 
 def backend(graph: GraphModule, inputs: Sequence[Tensor]) -> Callable[..., Any]:
@@ -44,8 +52,18 @@ def _as_it_stands(graph: GraphModule, inputs: Sequence[Tensor]) -> Callable[...,
     return make_boxed_func(graph.forward)
 
 
-def _rewritten(graph: GraphModule, inputs: Sequence[Tensor]) -> Callable[..., Any]:
-    return make_boxed_func(rewrite(graph).forward)
+def _rewritten(module: GraphModule, inputs: Sequence[Tensor]) -> Callable[..., Any]:
+    """Return what runs inference: what weights alone decide is computed when they change."""
+    graph = rewrite(module).graph
+    convolutions = [
+        node for kind in CONVOLUTIONS for node in graph.find_nodes(op="call_function", target=kind)
+    ]
+    weights = [arg for node in convolutions for arg in node.args[1:3] if isinstance(arg, Node)]
+    if not weights:
+        return make_boxed_func(module.forward)
+    before, chosen = split(module, weights)
+    memo = Memo(before.forward)
+    return make_boxed_func(lambda *given: module.forward(*given, *memo(*chosen(given))))
 
 
 def _parted(joint: GraphModule, *args: Any, **kwargs: Any) -> tuple[GraphModule, GraphModule]:
@@ -61,6 +79,7 @@ def rewrite(module: GraphModule) -> GraphModule:
     for kind, change in (
         (aten._native_batch_norm_legit_functional.default, _normalise),
         (aten._native_batch_norm_legit_no_training.default, _fold),
+        (aten.convolution.default, chains.replace),
         (aten.convolution.default, _convolve),
         (ours.convolve.default, _finish),
         (aten.convolution_backward.default, _convolve_backward),
@@ -78,56 +97,14 @@ def rewrite(module: GraphModule) -> GraphModule:
 # What a node is
 
 
-def _value(node: Any) -> Any:
-    return node.meta.get("val") if isinstance(node, Node) else node
-
-
 def _ours(x: Any, *others: Any) -> bool:
-    """Say whether all of them are float32 on the CPU, x a batch of two axes.
-
-    With one or three axes PyTorch's other operators are slower where channels lie last.
-    """
+    """Say whether all of them are float32 on the CPU, x a batch of one to three axes."""
     values = [_value(node) for node in (x, *others) if node is not None]
     typed = all(
         isinstance(value, Tensor) and value.dtype == torch.float32 and value.device.type == "cpu"
         for value in values
     )
-    return typed and values[0].dim() == 4
-
-
-def _parts(node: Node) -> dict[int, Node]:
-    """Return the answers of an operator that gives several, by their number."""
-    return {user.args[1]: user for user in node.users if user.target is operator.getitem}  # type: ignore[misc]
-
-
-def _call(like: Node, target: Any, *args: Any) -> Node:
-    """Add a call to the graph; what it will give is known from that of its arguments."""
-    graph = like.graph
-    node = graph.call_function(target, args)
-    values = torch.fx.node.map_arg(args, _value)
-    known = _value(like)
-    known = known if isinstance(known, tuple | list) else [known]
-    with next(x.fake_mode for x in known if x is not None):
-        node.meta["val"] = target(*values)
-    return node
-
-
-COPIES = (aten.detach.default, aten.clone.default)
-
-
-def _original(node: Any) -> Any:
-    """Return what a node was before it was copied or detached, perhaps several times."""
-    while isinstance(node, Node) and node.target in COPIES:
-        node = node.args[0]
-    return node
-
-
-def _readers(node: Node) -> list[Node]:
-    """Return who reads a node or a copy of it."""
-    found = []
-    for user in node.users:
-        found += _readers(user) if user.target in COPIES else [user]
-    return found
+    return typed and values[0].dim() in (3, 4, 5)
 
 
 # What stands behind it
@@ -213,27 +190,45 @@ def _bounds(node: Node | None) -> tuple[float, float] | None:
 
 
 def _convolve(node: Node) -> None:
-    x, weight, bias, stride, padding, dilation, transposed, _, groups = node.args
-    if transposed or not _ours(x, weight) or _value(x).dim() != _value(weight).dim():
+    x, weight, bias, stride, padding, dilation, turned, extra, groups = node.args
+    if not _ours(x, weight) or _value(x).dim() != _value(weight).dim():
         return
     how = (list(stride), list(padding), list(dilation), groups)  # type: ignore[arg-type]
-    node.replace_all_uses_with(_call(node, ours.convolve.default, x, weight, bias, *how))
+    if not turned:
+        node.replace_all_uses_with(_call(node, ours.convolve.default, x, weight, bias, *how))
+        return
+    known = transposed(_value(x), _value(weight), *how[:2], extra, *how[2:])  # type: ignore[arg-type]
+    if known is None:
+        return
+    y = _call(node, ours.convolve_input.default, x, weight, *known)
+    if bias is not None:
+        each = [-1, *[1] * (_value(x).dim() - 2)]
+        y = _call(node, aten.add.Tensor, y, _call(node, aten.view.default, bias, each))
+    node.replace_all_uses_with(y)
 
 
 def _convolve_backward(node: Node) -> None:
-    dy, x, weight, _, stride, padding, dilation, transposed, _, groups, wanted = node.args
-    if transposed or not _ours(dy, x, weight) or _value(x).dim() != _value(weight).dim():
+    dy, x, weight, _, stride, padding, dilation, turned, extra, groups, wanted = node.args
+    if not _ours(dy, x, weight) or _value(x).dim() != _value(weight).dim():
         return
     how = (list(stride), list(padding), list(dilation), groups)  # type: ignore[arg-type]
+    if turned and transposed(_value(x), _value(weight), *how[:2], extra, *how[2:]) is None:  # type: ignore[arg-type]
+        return
     found = _parts(node)
     if 0 in found and wanted[0]:  # type: ignore[index]
         size = list(_value(x).shape[2:])
-        found[0].replace_all_uses_with(
-            _call(node, ours.convolve_input.default, dy, weight, size, *how)
+        gradient = (
+            _call(node, ours.convolve.default, dy, weight, None, *how)
+            if turned
+            else _call(node, ours.convolve_input.default, dy, weight, size, *how)
         )
+        found[0].replace_all_uses_with(gradient)
     if 1 in found and wanted[1]:  # type: ignore[index]
-        size = list(_value(weight).shape[2:])
-        found[1].replace_all_uses_with(_call(node, ours.convolve_weight.default, x, dy, size, *how))
+        size, order = list(_value(weight).shape[2:]), convolution.lies_last(_value(weight))
+        ends = (dy, x) if turned else (x, dy)
+        found[1].replace_all_uses_with(
+            _call(node, ours.convolve_weight.default, *ends, size, *how, order)
+        )
     if 2 in found and wanted[2]:  # type: ignore[index]
         axes = [0, *range(2, _value(dy).dim())]
         found[2].replace_all_uses_with(_call(node, aten.sum.dim_IntList, dy, axes))

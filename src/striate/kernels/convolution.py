@@ -6,7 +6,9 @@ their gradients already. Each call asks `dispatch` which algorithm is the fastes
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from math import inf
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,10 +16,14 @@ from torch import Tensor
 from striate.kernels.dispatch import DEPTHWISE, DIRECT, TORCH, Call, fastest
 from striate.kernels.library import Conv, run
 from striate.kernels.memory import empty
+from striate.kernels.prepared import kept
 
-__all__ = ["convolution"]
+__all__ = ["convolution", "transposed"]
 
 Numbers = list[int]  # one an axis
+_FUSES = torch.backends.mkldnn.is_available() and hasattr(
+    torch.ops.mkldnn, "_convolution_pointwise"
+)
 PREFIX = {DIRECT: "direct", DEPTHWISE: "depthwise"}  # in the library; of the others: winograd
 
 
@@ -49,14 +55,39 @@ def convolution(
     )  # fmt: skip
 
 
+def transposed(
+    x: Tensor, weight: Tensor, stride: Sequence[int], padding: Sequence[int],
+    extra: Sequence[int], dilation: Sequence[int], groups: int,
+) -> tuple[Any, ...] | None:  # fmt: skip
+    """Return what `convolve_input` is given for a transposed convolution of x.
+
+    None where it is no gradient of a convolution: where more is added behind an axis than the
+    convolution's stride passes over.
+
+    Shape: (N, C, *S), (C, O / groups, *K) -> (N, O, *T), T = (S - 1) s - 2 p + d (K - 1) + e + 1
+
+    Args:
+        x: a tensor or, while a graph is rewritten, what is known of it.
+        extra: samples that are added behind each axis.
+    """
+    kernel = weight.shape[2:]
+    each = zip(x.shape[2:], kernel, stride, padding, extra, dilation, strict=True)
+    size = [(n - 1) * s - 2 * p + d * (k - 1) + e + 1 for n, k, s, p, e, d in each]
+    how = (list(stride), list(padding), list(dilation))
+    if min(size) < 1 or shape_after(size, kernel, *how) != list(x.shape[2:]):
+        return None
+    return size, *how, groups
+
+
 def three(numbers: Sequence[int], fill: int) -> list[int]:
     """Return numbers of three axes; those that are missing stand in front."""
     return [fill] * (3 - len(numbers)) + list(numbers)
 
 
 def shape_after(
-    size: Sequence[int], kernel: Sequence[int], stride: Numbers, padding: Numbers, dilation: Numbers
-) -> list[int]:
+    size: Sequence[int], kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int],
+    dilation: Sequence[int],
+) -> list[int]:  # fmt: skip
     """Return how many positions a kernel has along each axis."""
     each = zip(size, kernel, stride, padding, dilation, strict=True)
     return [(s + 2 * p - d * (k - 1) - 1) // t + 1 for s, k, t, p, d in each]
@@ -66,21 +97,30 @@ def geometry(
     n: int,
     size: Sequence[int],
     weight: Tensor,
-    stride: Numbers,
-    padding: Numbers,
-    dilation: Numbers,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
     groups: int,
 ) -> Conv:
     """Return what the library has to know of a convolution of samples of `size`."""
-    kernel, strides = weight.shape[2:], weight.stride()
-    own = Conv(n=n, c=weight.shape[1] * groups, o=weight.shape[0], groups=groups)
+    how = (tuple(stride), tuple(padding), tuple(dilation), groups, torch.get_num_threads())
+    return Conv.from_buffer_copy(_geometry(n, tuple(size), weight.shape, weight.stride(), *how))
+
+
+@lru_cache(maxsize=4096)  # describing it takes as long as a small convolution
+def _geometry(
+    n: int, size: tuple[int, ...], shape: tuple[int, ...], strides: tuple[int, ...],
+    stride: tuple[int, ...], padding: tuple[int, ...], dilation: tuple[int, ...], groups: int,
+    threads: int,
+) -> Conv:  # fmt: skip
+    kernel = shape[2:]
+    own = Conv(n=n, c=shape[1] * groups, o=shape[0], groups=groups, threads=threads)
     own.size[:] = three(size, 1)
     own.out[:] = three(shape_after(size, kernel, stride, padding, dilation), 1)
     own.kernel[:], own.stride[:] = three(kernel, 1), three(stride, 1)
     own.pad[:], own.dilation[:] = three(padding, 0), three(dilation, 1)
     own.weight_o, own.weight_c = strides[:2]
     own.weight_k[:] = three(strides[2:], 0)
-    own.threads = torch.get_num_threads()
     own.low, own.high = -inf, inf
     return own
 
@@ -94,6 +134,16 @@ def turned(own: Conv) -> Conv:
     return back
 
 
+def trim(own: Conv, call: Call) -> int:
+    """Leave out taps that see only the border; return how far the first one lies, in bytes."""
+    offset = 0
+    for axis, (first, end) in enumerate(call.seen):
+        offset += 4 * first * own.weight_k[axis]
+        own.pad[axis] -= first * own.dilation[axis]
+        own.kernel[axis] = end - first
+    return offset
+
+
 def last(x: Tensor) -> Tensor:
     """Return x with its channels last in memory, whatever its sizes.
 
@@ -105,7 +155,12 @@ def last(x: Tensor) -> Tensor:
     return empty(x.shape[0], x.shape[1], x.shape[2:]).copy_(x)
 
 
-def called(direction: str, own: Conv) -> Call:
+def lies_last(weight: Tensor) -> bool:
+    """Say whether kernels lie channels last in memory, and only so."""
+    return weight.movedim(1, -1).is_contiguous() and not weight.is_contiguous()
+
+
+def called(direction: str, own: Conv, fixed: bool = False) -> Call:
     """Return what `dispatch` is asked."""
     size, out, kernel, stride, pad, dilation = (
         (n[0], n[1], n[2])
@@ -113,7 +168,7 @@ def called(direction: str, own: Conv) -> Call:
     )
     return Call(
         direction, own.n, own.c, own.o, size, out, kernel, stride, pad, dilation,
-        own.groups, own.threads,
+        own.groups, own.threads, fixed,
     )  # fmt: skip
 
 
@@ -142,6 +197,8 @@ def _convolved(
     axes = x.dim() - 2
     own = geometry(x.shape[0], x.shape[2:], weight, stride, padding, dilation, groups)
     own.low, own.high = low, high
+    call = called("forward", own, kept(weight) is not None)
+    kernels = weight.data_ptr() + trim(own, call)
     x = last(x)
     bias = None if bias is None else bias.contiguous()
     addend = None if addend is None else last(addend)
@@ -149,22 +206,59 @@ def _convolved(
 
     def attempt(algorithm: int) -> Tensor:
         if algorithm == TORCH:
-            y = torch.convolution(
-                x, weight, bias, stride, padding, dilation, False, [0] * axes, groups
-            )
-            return last(_finished(y, addend, low, high))
+            how = (padding, stride, dilation, groups)
+            return last(_by_torch(x, weight, bias, addend, low, high, *how))
         y, own.tile = empty(own.n, own.o, own.out[3 - axes :]), algorithm
         name = PREFIX.get(algorithm, "winograd") + "_forward"
-        run(name, own, x.data_ptr(), weight.data_ptr(), shift, added, y.data_ptr())
+        run(name, own, x.data_ptr(), kernels, shift, added, y.data_ptr())
         return y
 
-    return fastest(called("forward", own), attempt)
+    return fastest(call, attempt)
 
 
-def _finished(y: Tensor, addend: Tensor | None, low: float, high: float) -> Tensor:
-    """Do in place what our kernels do before they store an answer."""
+def _by_torch(
+    x: Tensor, weight: Tensor, bias: Tensor | None, addend: Tensor | None, low: float, high: float,
+    padding: Numbers, stride: Numbers, dilation: Numbers, groups: int,
+) -> Tensor:  # fmt: skip
+    """Let PyTorch correlate; what stands behind it oneDNN does before it stores, where it can."""
+    how = (padding, stride, dilation, groups)
+    binary = addend is not None
+    fused = _fused(low, high, binary) if _FUSES and x.numel() else None
+    if fused is not None and (x.dim() == 4 or not binary):
+        weight = _ordered(weight, x, how)
+        name, bounds = fused
+        if binary:
+            return torch.ops.mkldnn._convolution_pointwise.binary(
+                x, addend, weight, bias, *how, "add", 1.0, name, [], ""
+            )
+        return torch.ops.mkldnn._convolution_pointwise(
+            x, weight, bias, *how, name or "none", bounds, ""
+        )
+    none = [0] * len(stride)
+    y = torch.convolution(x, weight, bias, stride, padding, dilation, False, none, groups)
     y = y if addend is None else y.add_(addend)
     return y if (low, high) == (-inf, inf) else y.clamp_(low, high)
+
+
+def _fused(low: float, high: float, binary: bool) -> tuple[str | None, list[float]] | None:
+    """Return oneDNN's name of bounds, and their numbers; None where it does not know them."""
+    if (low, high) == (-inf, inf):
+        return None, []
+    if (low, high) == (0, inf):
+        return "relu", []
+    return ("hardtanh", [low, high]) if -inf < low < high < inf and not binary else None
+
+
+def _ordered(weight: Tensor, x: Tensor, how: tuple[Any, ...]) -> Tensor:
+    """Return kernels as oneDNN reads them, where they do not change; else as they are."""
+    versions = kept(weight) if x.dim() > 3 else None  # oneDNN orders none of one axis
+    if versions is None:
+        return weight
+    if x.shape not in versions:
+        versions[x.shape] = torch.ops.mkldnn._reorder_convolution_weight(
+            weight.contiguous(), *how, list(x.shape)
+        )
+    return versions[x.shape]
 
 
 @torch.library.custom_op("striate::convolve_input", mutates_args=(), device_types="cpu")
@@ -174,6 +268,8 @@ def convolve_input(
 ) -> Tensor:  # fmt: skip
     """Return the gradient of sum(dy y) to x, whose samples have that size."""
     own = geometry(dy.shape[0], size, weight, stride, padding, dilation, groups)
+    call = called("input", own)
+    kernels = weight.data_ptr() + trim(own, call)
     dy = last(dy)
 
     def attempt(algorithm: int) -> Tensor:
@@ -181,36 +277,44 @@ def convolve_input(
         if algorithm == TORCH:
             return last(_backward(dy, dx, weight, 0, stride, padding, dilation, groups))
         if name := PREFIX.get(algorithm):
-            run(name + "_input", own, dy.data_ptr(), weight.data_ptr(), dx.data_ptr())
+            run(name + "_input", own, dy.data_ptr(), kernels, dx.data_ptr())
         else:
             back = turned(own)
             back.tile = algorithm
-            pointers = dy.data_ptr(), weight.data_ptr(), None, None, dx.data_ptr()
-            run("winograd_forward", back, *pointers)
+            run("winograd_forward", back, dy.data_ptr(), kernels, None, None, dx.data_ptr())
         return dx
 
-    return fastest(called("input", own), attempt)
+    return fastest(call, attempt)
 
 
 @torch.library.custom_op("striate::convolve_weight", mutates_args=(), device_types="cpu")
 def convolve_weight(
     x: Tensor, dy: Tensor, kernel: Numbers,
-    stride: Numbers, padding: Numbers, dilation: Numbers, groups: int,
+    stride: Numbers, padding: Numbers, dilation: Numbers, groups: int, channels_last: bool = False,
 ) -> Tensor:  # fmt: skip
-    """Return the gradient of sum(dy y) to kernels of that size."""
-    dw = torch.empty(dy.shape[1], x.shape[1] // groups, *kernel)
+    """Return the gradient of sum(dy y) to kernels of that size, in their order in memory.
+
+    autograd copies a gradient that lies in another order than its parameter.
+    """
+    o, c = dy.shape[1], x.shape[1] // groups
+    dw = empty(o, c, kernel) if channels_last else torch.empty(o, c, *kernel)
     own = geometry(x.shape[0], x.shape[2:], dw, stride, padding, dilation, groups)
+    call = called("weight", own)
+    kernels = dw.data_ptr() + trim(own, call)
     x, dy = last(x), last(dy)
 
     def attempt(algorithm: int) -> Tensor:
         if algorithm == TORCH:
-            return _backward(dy, x, dw, 1, stride, padding, dilation, groups).contiguous()
+            found = _backward(dy, x, dw, 1, stride, padding, dilation, groups)
+            return last(found) if channels_last else found.contiguous()
         own.tile = algorithm
         name = PREFIX.get(algorithm, "winograd") + "_weight"
-        run(name, own, x.data_ptr(), dy.data_ptr(), dw.data_ptr())
+        if list(own.kernel) != list(call.kernel):
+            dw.zero_()
+        run(name, own, x.data_ptr(), dy.data_ptr(), kernels)
         return dw
 
-    return fastest(called("weight", own), attempt)
+    return fastest(call, attempt)
 
 
 def _backward(
@@ -245,8 +349,11 @@ def _(dy, weight, size, stride, padding, dilation, groups):  # type: ignore[no-u
 
 
 @convolve_weight.register_fake
-def _(x, dy, kernel, stride, padding, dilation, groups):  # type: ignore[no-untyped-def]
-    return x.new_empty(dy.shape[1], x.shape[1] // groups, *kernel)
+def _(x, dy, kernel, stride, padding, dilation, groups, channels_last=False):  # type: ignore[no-untyped-def]
+    o, c = dy.shape[1], x.shape[1] // groups
+    if channels_last:
+        return x.new_empty(o, *kernel, c).movedim(-1, 1)
+    return x.new_empty(o, c, *kernel)
 
 
 # Gradients: y is linear in x and in the kernels, so each operator's are the other two.
@@ -254,14 +361,15 @@ def _(x, dy, kernel, stride, padding, dilation, groups):  # type: ignore[no-unty
 
 def _keep(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
     ctx.save_for_backward(*inputs[:2])
-    ctx.how = inputs[-4:]
+    ctx.how = inputs[3:7]
 
 
 def _convolve_backward(ctx, dy):  # type: ignore[no-untyped-def]
     x, weight = ctx.saved_tensors
     wanted, how = ctx.needs_input_grad, ctx.how
     dx = convolve_input(dy, weight, list(x.shape[2:]), *how) if wanted[0] else None
-    dw = convolve_weight(x, dy, list(weight.shape[2:]), *how) if wanted[1] else None
+    kernel, order = list(weight.shape[2:]), lies_last(weight)
+    dw = convolve_weight(x, dy, kernel, *how, order) if wanted[1] else None
     db = dy.sum([0, *range(2, dy.dim())]) if wanted[2] else None
     return dx, dw, db, None, None, None, None
 
@@ -279,7 +387,7 @@ def _weight_backward(ctx, ddw):  # type: ignore[no-untyped-def]
     wanted, how = ctx.needs_input_grad, ctx.how
     dx = convolve_input(dy, ddw, list(x.shape[2:]), *how) if wanted[0] else None
     ddy = convolve(x, ddw, None, *how) if wanted[1] else None
-    return dx, ddy, None, None, None, None, None
+    return dx, ddy, None, None, None, None, None, None
 
 
 convolve.register_autograd(_convolve_backward, setup_context=_keep)

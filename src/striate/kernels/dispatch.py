@@ -10,7 +10,7 @@ import platform
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from math import prod
 from pathlib import Path
 
@@ -41,12 +41,14 @@ NAMES = {
     TORCH: "pytorch", DIRECT: "direct", DEPTHWISE: "depthwise",
     2: "winograd 2x2", 4: "winograd 4x4",
 }  # fmt: skip
-TRIES = 3
+TRIES, SECONDS = 3, 0.05  # as many turns at least, and more while there is time
 CLEAR = 1.5  # a difference in the estimate that is believed
 
 # In units of one multiply-and-add at the CPU's peak, fitted to the shapes of benchmarks/kernels.py
-# on a Zen 4: what one number costs in Winograd's transforms, and one in those of kernels; what
-# share of the peak matrix products and direct convolution reach.
+# on a Zen 4: what one number costs in Winograd's transforms, and one of the kernels on its way to
+# the products; what share of the peak matrix products and direct convolution reach. Along a line,
+# transforms cost a part of those on planes.
+LINE = 0.5
 TRANSFORM, KERNEL, PRODUCT, STRAIGHT = 30.0, 30.0, 0.85, 0.85
 FEW = 6.0  # channels with which direct convolution is half as fast
 
@@ -66,6 +68,7 @@ class Call:
         out: of y.
         pad: zeros before the first sample.
         threads: that may work.
+        fixed: kernels stay as they are, so that oneDNN has them in its own order.
     """
 
     direction: str
@@ -80,23 +83,52 @@ class Call:
     dilation: Three
     groups: int
     threads: int
+    fixed: bool = False
 
     @property
     def key(self) -> str:
         """The name in the file of what was tried."""
-        words = [f"{name} {_joined(value)}" for name, value in vars(self).items()]
-        return ", ".join(words).removeprefix("direction ")
+        return _key(self)
+
+    @property
+    def seen(self) -> list[tuple[int, int]]:
+        """The first tap of each axis that meets a sample somewhere, and the one behind the last.
+
+        Those before and behind see nothing but the border: a kernel of 3 x 3 x 3 on a single plane
+        is one of 3 x 3.
+        """
+        each = zip(
+            self.size, self.out, self.kernel, self.stride, self.pad, self.dilation, strict=True
+        )
+        return [_seen(*numbers) for numbers in each]
 
     @property
     def winograd(self) -> bool:
-        """Whether Winograd's algorithm is for it: 3 x 3, stride 1, and little padding."""
+        """Whether Winograd's algorithm is for it: ... x 3 x 3 or ... x 1 x 3, stride 1."""
         plain = self.stride == self.dilation == (1, 1, 1) and self.groups == 1
-        return plain and self.kernel == (1, 3, 3) and max(self.pad) <= 2 and self.pad[0] == 0
+        _, rows, columns = (end - first for first, end in self.seen)
+        ends = zip(self.pad, self.kernel, strict=True)
+        return plain and columns == 3 and rows in (1, 3) and all(p < k for p, k in ends)
 
     @property
     def depthwise(self) -> bool:
         """Whether each channel has a kernel of its own, and gives one channel."""
         return self.groups == self.c == self.o and self.groups > 1
+
+
+@lru_cache(maxsize=4096)  # joining takes as long as a small convolution
+def _key(call: Call) -> str:
+    words = [f"{name} {_joined(value)}" for name, value in vars(call).items()]
+    return ", ".join(words).removeprefix("direction ")
+
+
+@lru_cache(maxsize=4096)
+def _seen(
+    size: int, out: int, kernel: int, stride: int, pad: int, dilation: int
+) -> tuple[int, int]:
+    first = max(0, -((out - 1) * stride - pad) + dilation - 1) // dilation
+    end = min(kernel, (size - 1 + pad) // dilation + 1)
+    return (first, end) if first < end else (0, kernel)
 
 
 def _joined(value: object) -> str:
@@ -109,17 +141,29 @@ def estimate(call: Call) -> dict[int, float]:
     work = call.n * prod(call.out) * prod(call.kernel) * call.c * call.o / call.groups
     if call.depthwise:  # how fast PyTorch's is differs from one release and direction to the next
         return dict.fromkeys((TORCH, DEPTHWISE), work)
-    cost = dict.fromkeys((TORCH, DIRECT), work / STRAIGHT * (1 + FEW / few))
-    size = call.size if call.direction == "input" else call.out
+    taps, seen = prod(call.kernel), prod(end - first for first, end in call.seen)
+    straight = work / STRAIGHT * (1 + FEW / few) + taps * call.c * call.o / call.groups * KERNEL
+    cost = {TORCH: straight, DIRECT: straight * seen / taps}
     for tile in WINOGRAD if call.winograd else ():
-        points = (tile + 2) ** 2
-        tiles = call.n * -(-size[1] // tile) * -(-size[2] // tile)
-        cost[tile] = points * (
-            tiles * call.c * call.o / PRODUCT
-            + tiles * (call.c + call.o) * TRANSFORM
-            + call.c * call.o * KERNEL
-        )
+        cost[tile] = _winograd(call, tile)
     return cost
+
+
+def _winograd(call: Call, tile: int) -> float:
+    """Return the cost of tiles of that many outputs along each of two axes, or of the last one."""
+    size = call.size if call.direction == "input" else call.out
+    (front, back), rows, _ = call.seen
+    square = rows[1] - rows[0] == 3
+    high, points = (tile, (tile + 2) ** 2) if square else (1, tile + 2)
+    tiles = call.n * -(-size[1] // high) * -(-size[2] // tile)
+    planes = range(call.out[0])
+    taps = sum(0 <= z - call.pad[0] + k < call.size[0] for z in planes for k in range(front, back))
+    given = call.size[0] * call.c + call.out[0] * call.o
+    return points * (
+        tiles * taps * call.c * call.o / PRODUCT
+        + tiles * given * TRANSFORM * (1 if square else LINE)
+        + (back - front) * call.c * call.o * KERNEL
+    )
 
 
 def foreseen(call: Call) -> int | None:
@@ -158,14 +202,20 @@ def _able(call: Call) -> tuple[int, ...]:
 
 
 def _tried(algorithms: tuple[int, ...], attempt: Callable[[int], Tensor]) -> int:
-    """Return the fastest of some algorithms, run in turns; the first turn does not count."""
+    """Return the fastest of some algorithms, run in turns; the first turn does not count.
+
+    Another process may disturb any turn, so the least time of each counts.
+    """
     best = dict.fromkeys(algorithms, float("inf"))
-    for turn in range(TRIES + 1):
+    for one in algorithms:
+        attempt(one)
+    turns, ended = 0, time.perf_counter() + SECONDS
+    while turns < TRIES or (time.perf_counter() < ended and turns < 10 * TRIES):
         for one in algorithms:
             begun = time.perf_counter()
             attempt(one)
-            if turn:
-                best[one] = min(best[one], time.perf_counter() - begun)
+            best[one] = min(best[one], time.perf_counter() - begun)
+        turns += 1
     return min(best, key=best.__getitem__)
 
 

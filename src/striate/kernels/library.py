@@ -3,12 +3,16 @@
 import ctypes
 import os
 import sys
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 from striate.errors import UserError
 
-__all__ = ["Conv", "Norm", "choose", "level", "library", "peak", "reason", "run", "setting"]
+__all__ = [
+    *("Chain", "Conv", "Link", "LinkPointer", "Norm"),
+    *("choose", "fingerprint", "level", "library", "peak", "reason", "run", "setting"),
+]
 
 NAME = "libstriate_kernels.dylib" if sys.platform == "darwin" else "libstriate_kernels.so"
 SETTINGS = ("", "auto", "measure", "torch", "off")
@@ -38,6 +42,32 @@ class Norm(ctypes.Structure):
     ]
 
 
+class Link(ctypes.Structure):
+    """A convolution, an activation and pooling as the library sees them."""
+
+    _fields_ = [
+        ("conv", Conv),
+        *((name, ctypes.c_int64) for name in ("activation", "pooling")),
+        *((name, ctypes.c_int64 * 2) for name in ("window", "step", "border", "pooled")),
+        *((name, ctypes.c_int64) for name in ("divisor", "counts_border")),
+        *((name, ctypes.c_double) for name in ("inner", "outer")),
+        *((name, ctypes.c_void_p) for name in ("weight", "bias", "dweight", "dbias")),
+    ]
+
+
+LinkPointer = ctypes.POINTER(Link)
+
+
+class Chain(ctypes.Structure):
+    """Links of which each reads what the one before answers."""
+
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("n", "links", "threads")),
+        *((name, ctypes.c_int64 * 4) for name in ("stride_x", "stride_dy")),
+        ("link", LinkPointer),
+    ]
+
+
 # Name -> what it is told of the geometry, and how many tensors it takes.
 FUNCTIONS: dict[str, tuple[type[ctypes.Structure], int]] = {
     "direct_forward": (Conv, 5),
@@ -50,6 +80,9 @@ FUNCTIONS: dict[str, tuple[type[ctypes.Structure], int]] = {
     "winograd_weight": (Conv, 3),
     "norm_forward": (Norm, 7),
     "norm_backward": (Norm, 11),
+    "chain_floats": (Chain, 0),
+    "chain_forward": (Chain, 3),
+    "chain_backward": (Chain, 4),
 }
 
 
@@ -96,8 +129,10 @@ def _described(found: ctypes.CDLL) -> ctypes.CDLL:
     for name, (kind, pointers) in FUNCTIONS.items():
         arguments = [ctypes.POINTER(kind), *[ctypes.c_void_p] * pointers]
         getattr(found, "striate_" + name).argtypes = arguments
+    found.striate_chain_lanes.restype = found.striate_chain_floats.restype = ctypes.c_int64
     found.striate_level.restype = ctypes.c_char_p
     found.striate_choose.argtypes = [ctypes.c_char_p]
+    found.striate_fingerprint.restype = ctypes.c_uint64
     found.striate_peak.argtypes = [ctypes.c_double]
     found.striate_peak.restype = ctypes.c_double
     return found
@@ -136,7 +171,20 @@ def peak(seconds: float = 0.2) -> float:
     return float(found.striate_peak(seconds)) if found else 0.0
 
 
-def run(function: str, geometry: Conv | Norm, *tensors: int | None) -> None:
+def fingerprint(tensors: Sequence[tuple[int, int]]) -> int:
+    """Return a number that changes with every kilobyte of float32 numbers, or shorter tensor.
+
+    Args:
+        tensors: address and count of numbers of each.
+    """
+    found, count = library(), len(tensors)
+    assert found is not None
+    addresses = (ctypes.c_void_p * count)(*(address for address, _ in tensors))
+    counts = (ctypes.c_int64 * count)(*(numbers for _, numbers in tensors))
+    return int(found.striate_fingerprint(addresses, counts, ctypes.c_int64(count)))
+
+
+def run(function: str, geometry: Conv | Norm | Chain, *tensors: int | None) -> None:
     """Call a function of the library.
 
     Args:

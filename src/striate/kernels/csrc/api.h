@@ -28,7 +28,7 @@ typedef struct StriateConv {
   int64_t groups;
   int64_t weight_o, weight_c, weight_k[3]; /* strides of the kernels (o, c / groups, *kernel) */
   int64_t turned; /* winograd: kernels turned by half a turn, inputs and outputs exchanged */
-  int64_t tile;   /* winograd: M, 2 or 4 */
+  int64_t tile;   /* winograd: outputs of a tile along an axis, 2 or 4 */
   int64_t threads; /* at least 1 */
   double low, high; /* answers of forward calls are clipped to these; infinite ones do nothing */
 } StriateConv;
@@ -48,7 +48,7 @@ STRIATE_API int striate_direct_input(const StriateConv* g, const float* dy, cons
 STRIATE_API int striate_direct_weight(const StriateConv* g, const float* x, const float* dy,
                                       float* dw);
 
-/* 3 x 3 kernels on the last two axes, stride 1, one group. The gradient to x is a forward call with
+/* K x 3 x 3 kernels, or K x 1 x 3 ones; stride 1, one group. The gradient to x is a forward call with
  * `turned`, and dy in the place of x. */
 STRIATE_API int striate_winograd_forward(const StriateConv* g, const float* x, const float* weight,
                                          const float* bias, const float* addend, float* y);
@@ -82,6 +82,44 @@ STRIATE_API int striate_norm_backward(const StriateNorm* g, const float* x, cons
                                       const float* y, const float* weight, const float* bias,
                                       const float* mean, const float* variance, float* dx,
                                       float* dweight, float* dbias, float* dsum);
+
+/* A number that changes with the first 16 of every 256 numbers of some tensors: to see whether
+ * weights are still what they were takes a sixteenth of the time that reading them takes. */
+STRIATE_API uint64_t striate_fingerprint(const float* const* tensors, const int64_t* counts,
+                                         int64_t number);
+
+/* A link of a chain: a convolution of two axes (the first of three has size 1), an activation
+ * behind it and pooling behind that. `conv` has the bounds of STRIATE_CLIP. */
+enum { STRIATE_STRAIGHT = 0, STRIATE_CLIP = 1, STRIATE_TANH = 2, STRIATE_LOGISTIC = 3 };
+enum { STRIATE_NO_POOLING = 0, STRIATE_MAX = 1, STRIATE_MEAN = 2 };
+
+typedef struct StriateLink {
+  StriateConv conv;
+  int64_t activation, pooling;
+  int64_t window[2], step[2], border[2], pooled[2]; /* pooling: its windows, its answers */
+  int64_t divisor, counts_border; /* of the mean: what it divides by if not 0; whether by a border */
+  double inner, outer;            /* outer * tanh(inner * x) */
+  const float *weight, *bias;     /* bias may be null */
+  float *dweight, *dbias;         /* contiguous; null where they are not wanted */
+} StriateLink;
+
+/* Links of which each reads what the one before answers. Strides are of (n, c, h, w), in floats; y
+ * and dx are contiguous. */
+typedef struct StriateChain {
+  int64_t n, links, threads;
+  int64_t stride_x[4], stride_dy[4];
+  const StriateLink* link;
+} StriateChain;
+
+/* how many images lie side by side; how many floats each block of so many keeps */
+STRIATE_API int64_t striate_chain_lanes(void);
+STRIATE_API int64_t striate_chain_floats(const StriateChain* chain);
+
+/* kept, of as many floats for each block, is what the gradient wants, or null. dx may be null. */
+STRIATE_API int striate_chain_forward(const StriateChain* chain, const float* x, float* y,
+                                      float* kept);
+STRIATE_API int striate_chain_backward(const StriateChain* chain, const float* x, const float* dy,
+                                       const float* kept, float* dx);
 
 /* 1e9 multiply-and-add per second that one thread of this CPU reaches out of its registers */
 STRIATE_API double striate_peak(double seconds);

@@ -23,7 +23,8 @@ INLINE Axis forward_axis(const StriateConv& g, int a) {
           g.size[a], g.out[a]};
 }
 
-// Inputs u = phase - pad + j s with u >= 0 meet dy at (u + pad - k dilation) / s.
+// Inputs u = phase - pad + j s with u >= 0 meet dy at (u + pad - k dilation) / s. Where taps were left
+// out, pad may be negative: the first inputs meet nothing, and j begins below 0.
 INLINE Axis input_axis(const StriateConv& g, int a, int64_t phase) {
   const int64_t s = g.stride[a], d = g.dilation[a];
   int64_t k_step = 1;
@@ -31,8 +32,8 @@ INLINE Axis input_axis(const StriateConv& g, int a, int64_t phase) {
   int64_t k = 0;
   while (k < k_step && (k * d - phase) % s) ++k;
   const int64_t taps = k < k_step && k < g.kernel[a] ? (g.kernel[a] - k + k_step - 1) / k_step : 0;
-  int64_t skipped = (g.pad[a] - phase + s - 1) / s;
-  if (skipped < 0) skipped = 0;
+  const int64_t before = g.pad[a] - phase;
+  const int64_t skipped = before > 0 ? (before + s - 1) / s : -(-before / s);
   const int64_t first = phase - g.pad[a] + skipped * s;
   const int64_t count = first < g.size[a] ? (g.size[a] - first + s - 1) / s : 0;
   return {count, first, s, 1, skipped + (taps ? (phase - k * d) / s : 0), -k_step * d / s,

@@ -1,6 +1,7 @@
 // Compiled once for every instruction set, LEVEL: see CMakeLists.txt.
 #include "level.hpp"
 
+#include "chain.hpp"
 #include "depthwise.hpp"
 #include "direct.hpp"
 #include "norm.hpp"
@@ -9,17 +10,26 @@
 namespace LEVEL {
 namespace {
 
-int forward(const StriateConv& g, const float* x, const float* w, const float* bias,
-            const float* addend, float* y) {
-  if (g.tile == 4) return winograd_forward<4>(g, x, w, bias, addend, y);
-  if (g.tile == 2) return winograd_forward<2>(g, x, w, bias, addend, y);
+// Call with<Tile>() of the tile that a geometry asks for: of two axes where kernels are 3 x 3.
+template <typename With>
+int with_tile(const StriateConv& g, With with) {
+  const bool planes = g.kernel[1] == 3;
+  if (g.kernel[2] != 3 || (!planes && g.kernel[1] != 1)) return STRIATE_NOT_KNOWN;
+  if (g.tile == 4) return planes ? with(Tile<4, 2>()) : with(Tile<4, 1>());
+  if (g.tile == 2) return planes ? with(Tile<2, 2>()) : with(Tile<2, 1>());
   return STRIATE_NOT_KNOWN;
 }
 
+int forward(const StriateConv& g, const float* x, const float* w, const float* bias,
+            const float* addend, float* y) {
+  return with_tile(g, [&](auto tile) {
+    return winograd_forward<decltype(tile)>(g, x, w, bias, addend, y);
+  });
+}
+
 int weight(const StriateConv& g, const float* x, const float* dy, float* dw) {
-  if (g.tile == 4) return winograd_weight<4>(g, x, dy, dw);
-  if (g.tile == 2) return winograd_weight<2>(g, x, dy, dw);
-  return STRIATE_NOT_KNOWN;
+  return with_tile(
+      g, [&](auto tile) { return winograd_weight<decltype(tile)>(g, x, dy, dw); });
 }
 
 // Enough sums side by side to hide how long one addition takes; the empty asm keeps them apart.
@@ -44,6 +54,7 @@ double burn(long turns) {
 extern const Level table;
 const Level table{NAME(LEVEL),     direct_forward,   direct_input, direct_weight,
                   depthwise_forward, depthwise_input, depthwise_weight, forward,
-                  weight,            norm_forward,    norm_backward,    burn};
+                  weight,            norm_forward,    norm_backward,    LANES,
+                  images::chain_floats, images::chain_forward, images::chain_backward, burn};
 
 }  // namespace LEVEL

@@ -21,5 +21,10 @@ struct Level {
                        const float* weight, const float* bias, const float* mean,
                        const float* variance, float* dx, float* dweight, float* dbias,
                        float* dsum);
+  int64_t lanes;
+  int64_t (*chain_floats)(const StriateChain&);
+  int (*chain_forward)(const StriateChain&, const float* x, float* y, float* kept);
+  int (*chain_backward)(const StriateChain&, const float* x, const float* dy, const float* kept,
+                        float* dx);
   double (*burn)(long turns);  // multiply and add `turns` times in every accumulator; how many
 };

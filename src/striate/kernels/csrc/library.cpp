@@ -112,6 +112,35 @@ int striate_norm_backward(const StriateNorm* g, const float* x, const float* dy,
                                dsum);
 }
 
+uint64_t striate_fingerprint(const float* const* tensors, const int64_t* counts, int64_t number) {
+  constexpr int64_t LINE = 16, STEP = 256, TURN = 27;  // floats, floats, bits
+  uint64_t sums[LINE / 2] = {};
+  for (int64_t k = 0; k < number; ++k)
+    for (int64_t first = 0; first < counts[k]; first += STEP) {
+      uint64_t line[LINE / 2] = {};
+      const int64_t left = counts[k] - first < LINE ? counts[k] - first : LINE;
+      std::memcpy(line, tensors[k] + first, static_cast<size_t>(left) * sizeof(float));
+      for (int i = 0; i < LINE / 2; ++i)
+        sums[i] = ((sums[i] << TURN) | (sums[i] >> (64 - TURN))) ^ line[i];
+    }
+  uint64_t all = 0;
+  for (const uint64_t sum : sums) all = ((all ^ (all >> 32)) + sum) * 0x9E3779B97F4A7C15u;
+  return all;
+}
+
+int64_t striate_chain_lanes(void) { return level().lanes; }
+
+int64_t striate_chain_floats(const StriateChain* chain) { return level().chain_floats(*chain); }
+
+int striate_chain_forward(const StriateChain* chain, const float* x, float* y, float* kept) {
+  return level().chain_forward(*chain, x, y, kept);
+}
+
+int striate_chain_backward(const StriateChain* chain, const float* x, const float* dy,
+                           const float* kept, float* dx) {
+  return level().chain_backward(*chain, x, dy, kept, dx);
+}
+
 double striate_peak(double seconds) {
   using clock = std::chrono::steady_clock;
   double best = 0;

@@ -1,5 +1,6 @@
 #include "threads.hpp"
 
+#include <dlfcn.h>
 #include <pthread.h>
 
 #include <atomic>
@@ -32,7 +33,27 @@ void take(Region& region, int thread) {
   inside = false;
 }
 
-// Threads sleep between regions: spinning would take the core of whoever else has work.
+// The threads of OpenMP that PyTorch has, if they are the GNU library's or known by its names: every
+// thread of a team is given the region. They wait awake for a while, and threads of ours beside
+// them would wait for their cores.
+using Parallel = void (*)(void (*)(void*), void*, unsigned, unsigned);
+
+Parallel openmp() {
+  static const auto found = reinterpret_cast<Parallel>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
+  return found;
+}
+
+struct Team {
+  Region& region;
+  std::atomic<int> joined{0};
+};
+
+void join(void* context) {
+  Team& team = *static_cast<Team*>(context);
+  take(team.region, team.joined.fetch_add(1, std::memory_order_relaxed));
+}
+
+// Where there is no OpenMP, threads of ours. They sleep between regions.
 class Pool {
  public:
   void run(Region& region) {
@@ -82,16 +103,22 @@ class Pool {
 };
 
 // Threads do not live on in a forked child, such as a worker of a data loader: it starts anew. The
-// old pool is left as it lies, for its locks may be held by threads that are no more.
+// old pool is left as it lies, for its locks may be held by threads that are no more. OpenMP does not
+// know that it lost its own ones, and would wait for them.
 Pool* pool = nullptr;
+bool forked = false;
 std::once_flag once;
 
 void renew() { pool = new Pool; }
 
+[[maybe_unused]] const int watched = pthread_atfork(nullptr, nullptr, [] {
+  forked = true;
+  renew();
+});
+
 Pool& the_pool() {
   std::call_once(once, [] {
-    renew();
-    pthread_atfork(nullptr, nullptr, renew);
+    if (!pool) renew();
   });
   return *pool;
 }
@@ -118,12 +145,18 @@ void parallel(int64_t parts, int threads, Work work, void* context) {
   region.context = context;
   region.parts = parts;
   region.helpers = threads - 1;
-  the_pool().run(region);
+  if (const Parallel run = forked ? nullptr : openmp()) {
+    Team team{region};
+    run(join, &team, static_cast<unsigned>(threads), 0);
+  } else {
+    the_pool().run(region);
+  }
 }
 
 float* scratch(int slot, int64_t floats) {
   thread_local Block blocks[SLOTS];
   Block& block = blocks[slot];
+  if (floats < 1) floats = 1;  // nothing is not "no memory"
   if (block.floats < floats) {
     std::free(block.data);
     const size_t bytes = (static_cast<size_t>(floats) * 4 + 4095) / 4096 * 4096;

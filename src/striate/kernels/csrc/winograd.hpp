@@ -1,4 +1,5 @@
-// Convolution 3x3 of stride 1 by Winograd's minimal filtering, F(4x4, 3x3) and F(2x2, 3x3).
+// Convolution 3x3 of stride 1 by Winograd's minimal filtering, F(4x4, 3x3) and F(2x2, 3x3); along
+// lines F(4, 3) and F(2, 3).
 //
 // A tile of M x M outputs sees (M + 2) x (M + 2) inputs. With three small matrices,
 //     Y = At [ (G g Gt) . (Bt d B) ] A ,
@@ -7,6 +8,11 @@
 //     out[f] (tiles x O) = in[f] (tiles x C)  kernel[f] (C x O) .
 // The gradient to the input is the same convolution with kernels turned and transposed. That to
 // the kernels runs it backwards: dkernel[f] = in[f]^T (A dY At)[f], then Gt dkernel G.
+//
+// Kernels of K x 3 x 3 sum K such products, of K planes of the input: each plane is transformed once,
+// and those that lie in the border cost nothing. Kernels of 3 along a line need the half of it:
+//     y = At [ (G g) . (Bt d) ] ,
+// 6 products in place of 12 for M = 4.
 //
 // Source: Lavin, Gray 2015, Fast Algorithms for Convolutional Neural Networks, arXiv:1509.09308.
 #pragma once
@@ -105,21 +111,39 @@ struct Points<2> {
   }
 };
 
-// Give a square of In x In vectors `Half` along columns, then along rows: Out x Out vectors.
-template <int In, int Out, void (*Half)(Vector*)>
-INLINE void both(Vector (*d)[6]) {
-  Vector line[6];
+// A tile: M x M outputs of 3 x 3 kernels if it has two axes, 1 x M outputs of 1 x 3 ones if one.
+template <int M_, int Axes>
+struct Tile {
+  using Half = Points<M_>;
+  static constexpr int M = M_, SIDE = M + 2, HIGH = Axes == 2 ? M : 1;
+  static constexpr int TALL = Axes == 2 ? SIDE : 1, KERNEL_TALL = Axes == 2 ? 3 : 1;
+  static constexpr int POINTS = TALL * SIDE;
+
+  // Give a square of From x From vectors `half` along columns, then along rows: To x To vectors.
+  template <int From, int To, void (*half)(Vector*)>
+  INLINE static void both(Vector (*d)[6]) {
+    Vector line[6];
+    if (Axes == 2) {
 #pragma GCC unroll 6
-  for (int x = 0; x < In; ++x) {
+      for (int x = 0; x < From; ++x) {
 #pragma GCC unroll 6
-    for (int y = 0; y < In; ++y) line[y] = d[y][x];
-    Half(line);
+        for (int y = 0; y < From; ++y) line[y] = d[y][x];
+        half(line);
 #pragma GCC unroll 6
-    for (int y = 0; y < Out; ++y) d[y][x] = line[y];
+        for (int y = 0; y < To; ++y) d[y][x] = line[y];
+      }
+    }
+#pragma GCC unroll 6
+    for (int y = 0; y < (Axes == 2 ? To : 1); ++y) half(d[y]);
   }
+
+  INLINE static void put_points(float* to, int64_t spacing, const Vector (*d)[6]) {
 #pragma GCC unroll 6
-  for (int y = 0; y < Out; ++y) Half(d[y]);
-}
+    for (int i = 0; i < TALL; ++i)
+#pragma GCC unroll 6
+      for (int j = 0; j < SIDE; ++j) store(to + (i * SIDE + j) * spacing, d[i][j]);
+  }
+};
 
 // ---- one call
 //
@@ -131,61 +155,87 @@ INLINE void both(Vector (*d)[6]) {
 // Measured on a Zen 4: from which ratio of kernels to tiles on the second order is the faster one.
 constexpr int64_t FORWARD = 2, WEIGHT = 4;
 
+// Taps of the first axis, from `first` to before `end`.
+struct Taps {
+  int64_t first, end;
+};
+
 // What is known of a call before its first tile.
-template <int M>
+template <typename T>
 struct Plan {
-  static constexpr int64_t SIDE = M + 2, POINTS = SIDE * SIDE;
   const StriateConv& g;
-  int64_t tall, wide, tiles;      // tiles of an image down, across; of the batch
+  int64_t tall, wide, tiles;      // tiles of a plane down, across; of the batch's planes of one depth
   int64_t channels, outputs;      // rounded up to whole vectors
+  int64_t taps, kept;             // planes that a kernel sees; of them, those that there are
   int64_t batch;                  // tiles that are worked on at once
   int64_t parts;                  // of such
-  bool by_outputs;                // the order of work: see below
+  bool by_outputs;                // the order of work: see above
 
   Plan(const StriateConv& geometry, int64_t ratio) : g(geometry) {
-    tall = (g.out[1] + M - 1) / M;
-    wide = (g.out[2] + M - 1) / M;
+    tall = (g.out[1] + T::HIGH - 1) / T::HIGH;
+    wide = (g.out[2] + T::M - 1) / T::M;
     tiles = g.n * tall * wide;
     channels = up(g.c, LANES);
     outputs = up(g.o, LANES);
+    taps = g.kernel[0];
+    kept = least(taps, g.size[0]);
     // What lies between the transforms should stay in the second-level cache. But kernels are read
-    // once a batch: where they are large, more tiles must share them.
-    const int64_t cached = 160 * 1024 / (POINTS * (channels + outputs));
-    const int64_t shared = channels * outputs >= 128 * 128 ? 3 * ROWS : 2 * ROWS;
+    // once a batch: where they are large, more tiles must share them, and more again where each
+    // meets them at few points.
+    const int64_t cached = 160 * 1024 / (T::POINTS * (kept * channels + outputs));
+    const int64_t size = channels * outputs;
+    const int64_t shared = T::TALL == 1 ? (size > 256 * 256 ? 16 : 8) * ROWS
+                           : size >= 128 * 128 ? 3 * ROWS
+                                               : 2 * ROWS;
     batch = cached < shared ? shared : cached > 8 * ROWS ? 8 * ROWS : cached / ROWS * ROWS;
     const int64_t each = (tiles + g.threads - 1) / g.threads;  // nobody stands idle
     if (batch > each) batch = each > 0 ? each : 1;
     parts = (tiles + batch - 1) / batch;
     // Few tiles and many kernels: transform tiles once, and kernels where they are used.
-    by_outputs = ratio * channels * outputs > tiles * (channels + outputs) &&
-                 POINTS * tiles * channels <= 8 * 1024 * 1024;
+    by_outputs =
+        ratio * taps * channels * outputs > g.out[0] * tiles * (channels + outputs) &&
+        T::POINTS * g.size[0] * tiles * channels <= 8 * 1024 * 1024;
   }
 
   // Distance of two points in what `count` tiles give; odd in lines, lest all of them fall into
   // the same few places of the cache.
   static int64_t spacing(int64_t count, int64_t channels) { return count * channels + 16; }
+
+  // Those of a kernel's planes that see a plane of the input, from output plane z: tap k sees
+  // plane z + k - pad.
+  Taps taps_of(int64_t z) const {
+    const int64_t first = g.pad[0] > z ? g.pad[0] - z : 0;
+    const int64_t end = least(taps, g.size[0] + g.pad[0] - z);
+    return {least(first, taps), end > first ? end : least(first, taps)};
+  }
+
+  // The first output plane from which tap k sees something; the number of them where none does.
+  int64_t first_of(int64_t k) const {
+    const int64_t z = g.pad[0] > k ? g.pad[0] - k : 0;
+    return z < g.out[0] && z + k - g.pad[0] < g.size[0] ? z : g.out[0];
+  }
 };
 
 struct Place {
   int64_t image, y, x;  // of a tile's first output
 };
 
-template <int M>
-INLINE Place place_of(const Plan<M>& plan, int64_t tile) {
+template <typename T>
+INLINE Place place_of(const Plan<T>& plan, int64_t tile) {
   const int64_t of_image = plan.tall * plan.wide, at = tile % of_image;
-  return {tile / of_image, at / plan.wide * M, at % plan.wide * M};
+  return {tile / of_image, at / plan.wide * T::HIGH, at % plan.wide * T::M};
 }
 
-// Read a square of Side x Side pixels whose first is (y, x), LANES channels from `c`; zeros around.
-template <int Side>
+// Read Tall x Wide pixels whose first is (y, x), LANES channels from `c`; zeros around.
+template <int Tall, int Wide>
 INLINE void read_square(const float* image, int64_t h, int64_t w, int64_t channels, int64_t y,
                         int64_t x, int64_t c, Vector (*d)[6]) {
   const int64_t left = least(channels - c, LANES);
-  const bool within = y >= 0 && x >= 0 && y + Side <= h && x + Side <= w && left == LANES;
+  const bool within = y >= 0 && x >= 0 && y + Tall <= h && x + Wide <= w && left == LANES;
 #pragma GCC unroll 6
-  for (int i = 0; i < Side; ++i)
+  for (int i = 0; i < Tall; ++i)
 #pragma GCC unroll 6
-    for (int j = 0; j < Side; ++j) {
+    for (int j = 0; j < Wide; ++j) {
       const float* from = image + ((y + i) * w + x + j) * channels + c;
       if (within)
         d[i][j] = load(from);
@@ -196,24 +246,20 @@ INLINE void read_square(const float* image, int64_t h, int64_t w, int64_t channe
     }
 }
 
-// Bt d B of `count` tiles from `first`: to[point][tile][channel], points `spacing` apart
-template <int M>
-void transform_input(const Plan<M>& plan, const float* x, int64_t first, int64_t count, float* to,
-                     int64_t spacing) {
-  constexpr int SIDE = M + 2;
+// Bt d B of `count` tiles from `first`, of plane z: to[point][tile][channel], points `spacing` apart
+template <typename T>
+void transform_input(const Plan<T>& plan, const float* x, int64_t z, int64_t first, int64_t count,
+                     float* to, int64_t spacing) {
   const StriateConv& g = plan.g;
   for (int64_t t = 0; t < count; ++t) {
     const Place at = place_of(plan, first + t);
-    const float* image = x + at.image * g.size[1] * g.size[2] * g.c;
+    const float* plane = x + (at.image * g.size[0] + z) * g.size[1] * g.size[2] * g.c;
     for (int64_t c = 0; c < g.c; c += LANES) {
       Vector d[6][6];
-      read_square<SIDE>(image, g.size[1], g.size[2], g.c, at.y - g.pad[1], at.x - g.pad[2], c, d);
-      both<SIDE, SIDE, Points<M>::input>(d);
-      float* point = to + t * plan.channels + c;
-#pragma GCC unroll 6
-      for (int i = 0; i < SIDE; ++i)
-#pragma GCC unroll 6
-        for (int j = 0; j < SIDE; ++j) store(point + (i * SIDE + j) * spacing, d[i][j]);
+      read_square<T::TALL, T::SIDE>(plane, g.size[1], g.size[2], g.c, at.y - g.pad[1],
+                                    at.x - g.pad[2], c, d);
+      T::template both<T::SIDE, T::SIDE, T::Half::input>(d);
+      T::put_points(to + t * plan.channels + c, spacing, d);
     }
   }
 }
@@ -224,63 +270,47 @@ struct Outputs {
   int64_t wide() const { return up(count, LANES); }
 };
 
-// A dY At of `count` tiles from `first`: to[point][tile][output]
-template <int M>
-void transform_gradient(const Plan<M>& plan, const float* dy, int64_t first, int64_t count,
-                        Outputs some, float* to) {
-  constexpr int SIDE = M + 2;
+// A dY At of `count` tiles from `first`, of plane z: to[point][tile][output]
+template <typename T>
+void transform_gradient(const Plan<T>& plan, const float* dy, int64_t z, int64_t first,
+                        int64_t count, Outputs some, float* to) {
   const StriateConv& g = plan.g;
   const int64_t spacing = plan.spacing(count, some.wide());
   for (int64_t t = 0; t < count; ++t) {
     const Place at = place_of(plan, first + t);
-    const float* image = dy + at.image * g.out[1] * g.out[2] * g.o;
+    const float* plane = dy + (at.image * g.out[0] + z) * g.out[1] * g.out[2] * g.o;
     for (int64_t o = 0; o < some.count; o += LANES) {
       Vector d[6][6];
-      read_square<M>(image, g.out[1], g.out[2], g.o, at.y, at.x, some.first + o, d);
-      Vector line[6];
-#pragma GCC unroll 4
-      for (int j = 0; j < M; ++j) {
-#pragma GCC unroll 4
-        for (int i = 0; i < M; ++i) line[i] = d[i][j];
-        Points<M>::output_backward(line);
-#pragma GCC unroll 6
-        for (int i = 0; i < SIDE; ++i) d[i][j] = line[i];
-      }
-      float* point = to + t * some.wide() + o;
-#pragma GCC unroll 6
-      for (int i = 0; i < SIDE; ++i) {
-        Points<M>::output_backward(d[i]);
-#pragma GCC unroll 6
-        for (int j = 0; j < SIDE; ++j) store(point + (i * SIDE + j) * spacing, d[i][j]);
-      }
+      read_square<T::HIGH, T::M>(plane, g.out[1], g.out[2], g.o, at.y, at.x, some.first + o, d);
+      T::template both<T::M, T::SIDE, T::Half::output_backward>(d);
+      T::put_points(to + t * some.wide() + o, spacing, d);
     }
   }
 }
 
-// At m A of `count` tiles from `first` into the images.
-template <int M>
-void transform_output(const Plan<M>& plan, const float* from, int64_t first, int64_t count,
-                      Outputs some, const Finish& finish) {
-  constexpr int SIDE = M + 2;
+// At m A of `count` tiles from `first` into plane z of the images.
+template <typename T>
+void transform_output(const Plan<T>& plan, const float* from, int64_t z, int64_t first,
+                      int64_t count, Outputs some, const Finish& finish) {
   const StriateConv& g = plan.g;
   const int64_t spacing = plan.spacing(count, some.wide());
   for (int64_t t = 0; t < count; ++t) {
     const Place at = place_of(plan, first + t);
-    const int64_t image = at.image * g.out[1] * g.out[2] * g.o + some.first;
-    const int64_t height = least(M, g.out[1] - at.y), width = least(M, g.out[2] - at.x);
+    const int64_t plane = (at.image * g.out[0] + z) * g.out[1] * g.out[2] * g.o + some.first;
+    const int64_t height = least(T::HIGH, g.out[1] - at.y), width = least(T::M, g.out[2] - at.x);
     for (int64_t o = 0; o < some.count; o += LANES) {
       const int64_t left = least(some.count - o, LANES);
       const float* point = from + t * some.wide() + o;
       Vector m[6][6];
 #pragma GCC unroll 6
-      for (int i = 0; i < SIDE; ++i)
+      for (int i = 0; i < T::TALL; ++i)
 #pragma GCC unroll 6
-        for (int j = 0; j < SIDE; ++j) m[i][j] = load(point + (i * SIDE + j) * spacing);
-      both<SIDE, M, Points<M>::output>(m);
+        for (int j = 0; j < T::SIDE; ++j) m[i][j] = load(point + (i * T::SIDE + j) * spacing);
+      T::template both<T::SIDE, T::M, T::Half::output>(m);
       const Vector bias = finish.bias_of(some.first + o, left);
       for (int64_t i = 0; i < height; ++i)
         for (int64_t j = 0; j < width; ++j)
-          finish.put_at(image + ((at.y + i) * g.out[2] + at.x + j) * g.o + o, m[i][j] + bias,
+          finish.put_at(plane + ((at.y + i) * g.out[2] + at.x + j) * g.o + o, m[i][j] + bias,
                         left);
     }
   }
@@ -289,76 +319,66 @@ void transform_output(const Plan<M>& plan, const float* from, int64_t first, int
 // ---- kernels: G g Gt, in panels of outputs
 
 struct KernelStrides {
-  int64_t o, c, h, w;
+  int64_t o, c, d, h, w;
   const float* first;
 };
 
 // As they lie, or turned by half a turn and with inputs and outputs exchanged.
 INLINE KernelStrides strides_of(const StriateConv& g, const float* weight) {
-  if (!g.turned) return {g.weight_o, g.weight_c, g.weight_k[1], g.weight_k[2], weight};
-  return {g.weight_c, g.weight_o, -g.weight_k[1], -g.weight_k[2],
-          weight + 2 * g.weight_k[1] + 2 * g.weight_k[2]};
+  const int64_t* k = g.weight_k;
+  if (!g.turned) return {g.weight_o, g.weight_c, k[0], k[1], k[2], weight};
+  const float* last = weight;
+  for (int a = 0; a < 3; ++a) last += (g.kernel[a] - 1) * k[a];
+  return {g.weight_c, g.weight_o, -k[0], -k[1], -k[2], last};
 }
 
-template <int M>
-int64_t kernel_floats(const Plan<M>& plan) {
-  return Plan<M>::POINTS * plan.spacing(plan.channels, plan.outputs);
+// Of one tap of the first axis.
+template <typename T>
+int64_t tap_floats(const Plan<T>& plan) {
+  return T::POINTS * plan.spacing(plan.channels, plan.outputs);
 }
 
-// G g Gt of a vector of outputs from `o`: to[point][channel], `wide` floats and `spacing` apart
-template <int M>
-void transform_kernel(const Plan<M>& plan, const float* weight, int64_t o, float* to, int64_t wide,
-                      int64_t spacing) {
-  constexpr int SIDE = M + 2;
+// G g Gt of tap k, a vector of outputs from `o`: to[point][channel], `wide` floats and `spacing`
+// apart
+template <typename T>
+void transform_kernel(const Plan<T>& plan, const float* weight, int64_t k, int64_t o, float* to,
+                      int64_t wide, int64_t spacing) {
   const StriateConv& g = plan.g;
   const KernelStrides s = strides_of(g, weight);
   const int64_t left = least(g.o - o, LANES);
   for (int64_t c = 0; c < g.c; ++c, to += wide) {
     Vector d[6][6];
-    for (int i = 0; i < 3; ++i)
+    for (int i = 0; i < T::KERNEL_TALL; ++i)
       for (int j = 0; j < 3; ++j) {
-        const float* from = s.first + o * s.o + c * s.c + i * s.h + j * s.w;
+        const float* from = s.first + o * s.o + c * s.c + k * s.d + i * s.h + j * s.w;
         Vector value{};
         for (int64_t lane = 0; lane < left; ++lane) value[lane] = from[lane * s.o];
         d[i][j] = value;
       }
-    Vector line[6];
-#pragma GCC unroll 3
-    for (int j = 0; j < 3; ++j) {
-      for (int i = 0; i < 3; ++i) line[i] = d[i][j];
-      Points<M>::kernel(line);
-#pragma GCC unroll 6
-      for (int i = 0; i < SIDE; ++i) d[i][j] = line[i];
-    }
-#pragma GCC unroll 6
-    for (int i = 0; i < SIDE; ++i) {
-      Points<M>::kernel(d[i]);
-#pragma GCC unroll 6
-      for (int j = 0; j < SIDE; ++j) store(to + (i * SIDE + j) * spacing, d[i][j]);
-    }
+    T::template both<3, T::SIDE, T::Half::kernel>(d);
+    T::put_points(to, spacing, d);
   }
 }
 
-// Gt (sum of copies) G into the kernels' gradient, a vector of outputs from `o`.
-template <int M>
-void gather_kernel(const Plan<M>& plan, const float* from, int64_t wide, int64_t spacing,
-                   int64_t copies, int64_t o, float* weight) {
-  constexpr int SIDE = M + 2;
+// Gt (sum of copies) G into the kernels' gradient, a vector of outputs from `o` of tap k.
+template <typename T>
+void gather_kernel(const Plan<T>& plan, const float* from, int64_t wide, int64_t spacing,
+                   int64_t copies, int64_t k, int64_t o, float* weight) {
   const StriateConv& g = plan.g;
-  const int64_t left = least(g.o - o, LANES);
+  const int64_t left = least(g.o - o, LANES), each = plan.taps * tap_floats(plan);
   for (int64_t c = 0; c < g.c; ++c, from += wide) {
     Vector d[6][6];
-    for (int i = 0; i < SIDE; ++i)
-      for (int j = 0; j < SIDE; ++j) {
-        d[i][j] = load(from + (i * SIDE + j) * spacing);
-        for (int64_t copy = 1; copy < copies; ++copy)
-          d[i][j] += load(from + (i * SIDE + j) * spacing + copy * kernel_floats(plan));
+    for (int i = 0; i < T::TALL; ++i)
+      for (int j = 0; j < T::SIDE; ++j) {
+        const float* point = from + (i * T::SIDE + j) * spacing;
+        d[i][j] = load(point);
+        for (int64_t copy = 1; copy < copies; ++copy) d[i][j] += load(point + copy * each);
       }
-    both<SIDE, 3, Points<M>::kernel_backward>(d);
-    for (int i = 0; i < 3; ++i)
+    T::template both<T::SIDE, 3, T::Half::kernel_backward>(d);
+    for (int i = 0; i < T::KERNEL_TALL; ++i)
       for (int j = 0; j < 3; ++j) {
-        float* to =
-            weight + o * g.weight_o + c * g.weight_c + i * g.weight_k[1] + j * g.weight_k[2];
+        float* to = weight + o * g.weight_o + c * g.weight_c + k * g.weight_k[0] +
+                    i * g.weight_k[1] + j * g.weight_k[2];
         for (int64_t lane = 0; lane < left; ++lane) to[lane * g.weight_o] = d[i][j][lane];
       }
   }
@@ -366,47 +386,94 @@ void gather_kernel(const Plan<M>& plan, const float* from, int64_t wide, int64_t
 
 // ---- by tiles
 
-template <int M>
+template <typename T>
 struct Forward {
-  const Plan<M>& plan;
+  const Plan<T>& plan;
   const float *x, *weight;
   Finish finish;
-  float* shared;  // kernels, or tiles by outputs: [point] ...
+  float* shared;  // kernels, [tap][point] ...; or tiles by outputs, [plane][point] ...
   bool failed;
 };
 
-template <int M>
+template <typename T>
 void kernel_part(void* context, int64_t part, int) {
-  const auto& own = *static_cast<Forward<M>*>(context);
-  const Plan<M>& plan = own.plan;
-  const int64_t o = part * LANES, start = o / (WIDE * LANES) * (WIDE * LANES);
-  transform_kernel(plan, own.weight, o, own.shared + start * plan.g.c + (o - start),
+  const auto& own = *static_cast<Forward<T>*>(context);
+  const Plan<T>& plan = own.plan;
+  const int64_t k = part % plan.taps, o = part / plan.taps * LANES;
+  const int64_t start = o / (WIDE * LANES) * (WIDE * LANES);
+  transform_kernel(plan, own.weight, k, o,
+                   own.shared + k * tap_floats(plan) + start * plan.g.c + (o - start),
                    panel(plan.outputs - start), plan.spacing(plan.channels, plan.outputs));
 }
 
-template <int M>
+// The planes of the input that a batch of tiles sees from one plane of outputs, transformed. They
+// are kept until no further plane sees them.
+template <typename T>
+struct Planes {
+  const Plan<T>& plan;
+  const float* x;
+  int64_t first, count;  // tiles
+  int64_t spacing;
+  float* memory;         // null: there is none
+  int64_t next = 0;
+
+  Planes(const Plan<T>& plan_, const float* x_, int64_t first_, int64_t count_)
+      : plan(plan_), x(x_), first(first_), count(count_),
+        spacing(plan_.spacing(count_, plan_.channels)),
+        memory(striate::scratch(0, plan_.kept * T::POINTS * spacing)) {}
+
+  float* at(int64_t z) const { return memory + z % plan.kept * T::POINTS * spacing; }
+
+  // Let there be those that are seen from output plane z.
+  void reach(int64_t z) {
+    const Taps taps = plan.taps_of(z);
+    for (; next < z + taps.end - plan.g.pad[0]; ++next)
+      transform_input(plan, x, next, first, count, at(next), spacing);
+  }
+};
+
+// Plane z of outputs, in points: the sum over taps of in[plane][point] kernel[tap][point]. `at` says
+// where a plane of the input lies, `from` how far its points are apart; `tap` and `kernel` how far
+// taps of `kernels` and their points.
+template <typename T, typename At>
+void multiply_taps(const Plan<T>& plan, int64_t z, int64_t rows, int64_t columns, At at,
+                   int64_t from, const float* kernels, int64_t tap, int64_t kernel, float* out) {
+  const Taps taps = plan.taps_of(z);
+  const int64_t to = plan.spacing(rows, columns);
+  if (taps.first == taps.end) std::memset(out, 0, sizeof(float) * T::POINTS * to);
+  for (int64_t f = 0; f < T::POINTS; ++f)
+    for (int64_t k = taps.first; k < taps.end; ++k) {
+      const auto product = k == taps.first ? multiply<false> : multiply<true>;
+      product(rows, columns, plan.g.c, at(z + k - plan.g.pad[0]) + f * from, plan.channels, 1,
+              kernels + k * tap + f * kernel, true, 0, out + f * to, columns);
+    }
+}
+
+template <typename T>
 void tile_part(void* context, int64_t part, int) {
-  auto& own = *static_cast<Forward<M>*>(context);
-  const Plan<M>& plan = own.plan;
+  auto& own = *static_cast<Forward<T>*>(context);
+  const Plan<T>& plan = own.plan;
   const int64_t first = part * plan.batch, count = least(plan.batch, plan.tiles - first);
-  const int64_t from = plan.spacing(count, plan.channels), to = plan.spacing(count, plan.outputs);
-  float* in = striate::scratch(0, Plan<M>::POINTS * from);
-  float* out = striate::scratch(1, Plan<M>::POINTS * to);
-  if (!in || !out) {
+  Planes<T> planes(plan, own.x, first, count);
+  const int64_t to = plan.spacing(count, plan.outputs);
+  float* out = striate::scratch(1, T::POINTS * to);
+  if (!planes.memory || !out) {
     own.failed = true;
     return;
   }
-  transform_input(plan, own.x, first, count, in, from);
-  const int64_t spacing = plan.spacing(plan.channels, plan.outputs);
-  for (int64_t f = 0; f < Plan<M>::POINTS; ++f)
-    multiply<false>(count, plan.outputs, plan.g.c, in + f * from, plan.channels, 1,
-                    own.shared + f * spacing, true, 0, out + f * to, plan.outputs);
-  transform_output(plan, out, first, count, {0, plan.g.o}, own.finish);
+  for (int64_t z = 0; z < plan.g.out[0]; ++z) {
+    planes.reach(z);
+    multiply_taps(
+        plan, z, count, plan.outputs, [&](int64_t plane) { return planes.at(plane); },
+        planes.spacing, own.shared, tap_floats(plan), plan.spacing(plan.channels, plan.outputs),
+        out);
+    transform_output(plan, out, z, first, count, {0, plan.g.o}, own.finish);
+  }
 }
 
-template <int M>
+template <typename T>
 struct Backward {
-  const Plan<M>& plan;
+  const Plan<T>& plan;
   const float *x, *dy;
   float* dw;
   float* shared;  // sums of each copy, or tiles by outputs
@@ -414,148 +481,180 @@ struct Backward {
   bool failed;
 };
 
+// Add to the sums of each tap in[point]^T out[point], where `out` is plane z of dy; `begun`: the
+// sums hold something before z = 0. Arguments are those of multiply_taps.
+template <typename T, typename At>
+void sum_taps(const Plan<T>& plan, int64_t z, bool begun, int64_t rows, int64_t columns, At at,
+              int64_t from, const float* out, float* sums, int64_t tap, int64_t kernel) {
+  const Taps taps = plan.taps_of(z);
+  for (int64_t k = taps.first; k < taps.end; ++k)
+    for (int64_t f = 0; f < T::POINTS; ++f) {
+      const auto add = begun || z > plan.first_of(k) ? multiply<true> : multiply<false>;
+      add(plan.g.c, columns, rows, at(z + k - plan.g.pad[0]) + f * from, 1, plan.channels,
+          out + f * plan.spacing(rows, columns), false, columns, sums + k * tap + f * kernel,
+          columns);
+    }
+}
+
+// Sums of taps that see nothing but the border, from no plane.
+template <typename T>
+void clear_unseen(const Plan<T>& plan, float* sums, int64_t tap) {
+  for (int64_t k = 0; k < plan.taps; ++k)
+    if (plan.first_of(k) == plan.g.out[0]) std::memset(sums + k * tap, 0, sizeof(float) * tap);
+}
+
 // A copy sums every `copies`-th batch of tiles, always the same: sums do not depend on who was
 // faster.
-template <int M>
+template <typename T>
 void sum_tiles(void* context, int64_t copy, int) {
-  auto& own = *static_cast<Backward<M>*>(context);
-  const Plan<M>& plan = own.plan;
-  const int64_t spacing = plan.spacing(plan.channels, plan.outputs);
-  float* sums = own.shared + copy * kernel_floats(plan);
-  bool begun = false;
+  auto& own = *static_cast<Backward<T>*>(context);
+  const Plan<T>& plan = own.plan;
+  float* sums = own.shared + copy * plan.taps * tap_floats(plan);
+  clear_unseen(plan, sums, tap_floats(plan));
   for (int64_t part = copy; part < plan.parts; part += own.copies) {
     const int64_t first = part * plan.batch, count = least(plan.batch, plan.tiles - first);
-    const int64_t from = plan.spacing(count, plan.channels), to = plan.spacing(count, plan.outputs);
-    float* in = striate::scratch(0, Plan<M>::POINTS * from);
-    float* out = striate::scratch(1, Plan<M>::POINTS * to);
-    if (!in || !out) {
+    Planes<T> planes(plan, own.x, first, count);
+    float* out = striate::scratch(1, T::POINTS * plan.spacing(count, plan.outputs));
+    if (!planes.memory || !out) {
       own.failed = true;
       return;
     }
-    transform_input(plan, own.x, first, count, in, from);
-    transform_gradient(plan, own.dy, first, count, {0, plan.g.o}, out);
-    for (int64_t f = 0; f < Plan<M>::POINTS; ++f) {
-      const auto add = begun ? multiply<true> : multiply<false>;
-      add(plan.g.c, plan.outputs, count, in + f * from, 1, plan.channels, out + f * to, false,
-          plan.outputs, sums + f * spacing, plan.outputs);
+    for (int64_t z = 0; z < plan.g.out[0]; ++z) {
+      planes.reach(z);
+      transform_gradient(plan, own.dy, z, first, count, {0, plan.g.o}, out);
+      sum_taps(
+          plan, z, part != copy, count, plan.outputs,
+          [&](int64_t plane) { return planes.at(plane); }, planes.spacing, out, sums,
+          tap_floats(plan), plan.spacing(plan.channels, plan.outputs));
     }
-    begun = true;
   }
 }
 
-template <int M>
+template <typename T>
 void gather_part(void* context, int64_t part, int) {
-  const auto& own = *static_cast<Backward<M>*>(context);
-  const Plan<M>& plan = own.plan;
-  gather_kernel(plan, own.shared + part * LANES, plan.outputs,
-                plan.spacing(plan.channels, plan.outputs), own.copies, part * LANES, own.dw);
+  const auto& own = *static_cast<Backward<T>*>(context);
+  const Plan<T>& plan = own.plan;
+  const int64_t k = part % plan.taps, o = part / plan.taps * LANES;
+  gather_kernel(plan, own.shared + k * tap_floats(plan) + o, plan.outputs,
+                plan.spacing(plan.channels, plan.outputs), own.copies, k, o, own.dw);
 }
 
 // ---- by outputs
 
-template <int M>
-int64_t tile_floats(const Plan<M>& plan) {
-  return Plan<M>::POINTS * plan.spacing(plan.tiles, plan.channels);
+// Of one plane.
+template <typename T>
+int64_t plane_floats(const Plan<T>& plan) {
+  return T::POINTS * plan.spacing(plan.tiles, plan.channels);
 }
 
-// `Call` is Forward or Backward: a batch of tiles into what all share.
-template <int M, typename Call>
+// `Call` is Forward or Backward: a batch of tiles of a plane into what all share.
+template <typename T, typename Call>
 void input_part(void* context, int64_t part, int) {
   const auto& own = *static_cast<Call*>(context);
-  const Plan<M>& plan = own.plan;
-  const int64_t first = part * plan.batch, count = least(plan.batch, plan.tiles - first);
-  transform_input(plan, own.x, first, count, own.shared + first * plan.channels,
+  const Plan<T>& plan = own.plan;
+  const int64_t z = part / plan.parts, first = part % plan.parts * plan.batch;
+  transform_input(plan, own.x, z, first, least(plan.batch, plan.tiles - first),
+                  own.shared + z * plane_floats(plan) + first * plan.channels,
                   plan.spacing(plan.tiles, plan.channels));
 }
 
-template <int M>
-Outputs outputs_of(const Plan<M>& plan, int64_t part) {
+template <typename T>
+Outputs outputs_of(const Plan<T>& plan, int64_t part) {
   const int64_t first = part * WIDE * LANES;
   return {first, least(WIDE * LANES, plan.g.o - first)};
 }
 
-template <int M>
+template <typename T>
 void output_part(void* context, int64_t part, int) {
-  auto& own = *static_cast<Forward<M>*>(context);
-  const Plan<M>& plan = own.plan;
+  auto& own = *static_cast<Forward<T>*>(context);
+  const Plan<T>& plan = own.plan;
   const Outputs some = outputs_of(plan, part);
-  const int64_t spacing = plan.spacing(plan.g.c, some.wide());
-  const int64_t from = plan.spacing(plan.tiles, plan.channels);
-  float* kernels = striate::scratch(0, Plan<M>::POINTS * spacing);
-  float* out = striate::scratch(1, Plan<M>::POINTS * plan.spacing(plan.batch, some.wide()));
+  const int64_t spacing = plan.spacing(plan.g.c, some.wide()), tap = T::POINTS * spacing;
+  float* kernels = striate::scratch(0, plan.taps * tap);
+  float* out = striate::scratch(1, T::POINTS * plan.spacing(plan.batch, some.wide()));
   if (!kernels || !out) {
     own.failed = true;
     return;
   }
-  for (int64_t o = 0; o < some.count; o += LANES)
-    transform_kernel(plan, own.weight, some.first + o, kernels + o, some.wide(), spacing);
+  for (int64_t k = 0; k < plan.taps; ++k)
+    for (int64_t o = 0; o < some.count; o += LANES)
+      transform_kernel(plan, own.weight, k, some.first + o, kernels + k * tap + o, some.wide(),
+                       spacing);
   for (int64_t first = 0; first < plan.tiles; first += plan.batch) {
     const int64_t count = least(plan.batch, plan.tiles - first);
-    const int64_t to = plan.spacing(count, some.wide());
-    for (int64_t f = 0; f < Plan<M>::POINTS; ++f)
-      multiply<false>(count, some.wide(), plan.g.c, own.shared + f * from + first * plan.channels,
-                      plan.channels, 1, kernels + f * spacing, true, 0, out + f * to, some.wide());
-    transform_output(plan, out, first, count, some, own.finish);
+    const float* tiles = own.shared + first * plan.channels;
+    for (int64_t z = 0; z < plan.g.out[0]; ++z) {
+      multiply_taps(
+          plan, z, count, some.wide(),
+          [&](int64_t plane) { return tiles + plane * plane_floats(plan); },
+          plan.spacing(plan.tiles, plan.channels), kernels, tap, spacing, out);
+      transform_output(plan, out, z, first, count, some, own.finish);
+    }
   }
 }
 
-template <int M>
+template <typename T>
 void sum_outputs(void* context, int64_t part, int) {
-  auto& own = *static_cast<Backward<M>*>(context);
-  const Plan<M>& plan = own.plan;
+  auto& own = *static_cast<Backward<T>*>(context);
+  const Plan<T>& plan = own.plan;
   const Outputs some = outputs_of(plan, part);
-  const int64_t spacing = plan.spacing(plan.g.c, some.wide());
-  const int64_t from = plan.spacing(plan.tiles, plan.channels);
-  const int64_t to = plan.spacing(plan.tiles, some.wide());
-  float* sums = striate::scratch(0, Plan<M>::POINTS * spacing);
-  float* out = striate::scratch(1, Plan<M>::POINTS * to);
+  const int64_t spacing = plan.spacing(plan.g.c, some.wide()), tap = T::POINTS * spacing;
+  float* sums = striate::scratch(0, plan.taps * tap);
+  float* out = striate::scratch(1, T::POINTS * plan.spacing(plan.tiles, some.wide()));
   if (!sums || !out) {
     own.failed = true;
     return;
   }
-  transform_gradient(plan, own.dy, 0, plan.tiles, some, out);
-  for (int64_t f = 0; f < Plan<M>::POINTS; ++f)
-    multiply<false>(plan.g.c, some.wide(), plan.tiles, own.shared + f * from, 1, plan.channels,
-                    out + f * to, false, some.wide(), sums + f * spacing, some.wide());
-  for (int64_t o = 0; o < some.count; o += LANES)
-    gather_kernel(plan, sums + o, some.wide(), spacing, 1, some.first + o, own.dw);
+  clear_unseen(plan, sums, tap);
+  for (int64_t z = 0; z < plan.g.out[0]; ++z) {
+    transform_gradient(plan, own.dy, z, 0, plan.tiles, some, out);
+    sum_taps(
+        plan, z, false, plan.tiles, some.wide(),
+        [&](int64_t plane) { return own.shared + plane * plane_floats(plan); },
+        plan.spacing(plan.tiles, plan.channels), out, sums, tap, spacing);
+  }
+  for (int64_t k = 0; k < plan.taps; ++k)
+    for (int64_t o = 0; o < some.count; o += LANES)
+      gather_kernel(plan, sums + k * tap + o, some.wide(), spacing, 1, k, some.first + o, own.dw);
 }
 
 // ---- what is called
 
-template <int M>
+template <typename T>
 int winograd_forward(const StriateConv& g, const float* x, const float* weight, const float* bias,
                      const float* addend, float* y) {
-  const Plan<M> plan(g, FORWARD);
+  const Plan<T> plan(g, FORWARD);
   const int threads = static_cast<int>(g.threads);
-  float* shared = striate::scratch(2, plan.by_outputs ? tile_floats(plan) : kernel_floats(plan));
+  float* shared = striate::scratch(2, plan.by_outputs ? g.size[0] * plane_floats(plan)
+                                                      : plan.taps * tap_floats(plan));
   if (!shared) return STRIATE_NO_MEMORY;
-  Forward<M> own{plan, x, weight, Finish(g, bias, addend, y), shared, false};
+  Forward<T> own{plan, x, weight, Finish(g, bias, addend, y), shared, false};
   if (plan.by_outputs) {
-    striate::parallel(plan.parts, threads, input_part<M, Forward<M>>, &own);
-    striate::parallel((g.o + WIDE * LANES - 1) / (WIDE * LANES), threads, output_part<M>, &own);
+    striate::parallel(g.size[0] * plan.parts, threads, input_part<T, Forward<T>>, &own);
+    striate::parallel((g.o + WIDE * LANES - 1) / (WIDE * LANES), threads, output_part<T>, &own);
   } else {
-    striate::parallel(plan.outputs / LANES, threads, kernel_part<M>, &own);
-    striate::parallel(plan.parts, threads, tile_part<M>, &own);
+    striate::parallel(plan.taps * (plan.outputs / LANES), threads, kernel_part<T>, &own);
+    striate::parallel(plan.parts, threads, tile_part<T>, &own);
   }
   return own.failed ? STRIATE_NO_MEMORY : STRIATE_DONE;
 }
 
-template <int M>
+template <typename T>
 int winograd_weight(const StriateConv& g, const float* x, const float* dy, float* dw) {
-  const Plan<M> plan(g, WEIGHT);
+  const Plan<T> plan(g, WEIGHT);
   const int threads = static_cast<int>(g.threads);
   const int64_t copies = least(plan.parts, threads);
-  float* shared =
-      striate::scratch(2, plan.by_outputs ? tile_floats(plan) : copies * kernel_floats(plan));
+  float* shared = striate::scratch(2, plan.by_outputs ? g.size[0] * plane_floats(plan)
+                                                      : copies * plan.taps * tap_floats(plan));
   if (!shared) return STRIATE_NO_MEMORY;
-  Backward<M> own{plan, x, dy, dw, shared, copies, false};
+  Backward<T> own{plan, x, dy, dw, shared, copies, false};
   if (plan.by_outputs) {
-    striate::parallel(plan.parts, threads, input_part<M, Backward<M>>, &own);
-    striate::parallel((g.o + WIDE * LANES - 1) / (WIDE * LANES), threads, sum_outputs<M>, &own);
+    striate::parallel(g.size[0] * plan.parts, threads, input_part<T, Backward<T>>, &own);
+    striate::parallel((g.o + WIDE * LANES - 1) / (WIDE * LANES), threads, sum_outputs<T>, &own);
   } else {
-    striate::parallel(copies, threads, sum_tiles<M>, &own);
-    if (!own.failed) striate::parallel(plan.outputs / LANES, threads, gather_part<M>, &own);
+    striate::parallel(copies, threads, sum_tiles<T>, &own);
+    if (!own.failed)
+      striate::parallel(plan.taps * (plan.outputs / LANES), threads, gather_part<T>, &own);
   }
   return own.failed ? STRIATE_NO_MEMORY : STRIATE_DONE;
 }

@@ -1,0 +1,129 @@
+"""What depends on weights alone, computed once and kept while they do not change.
+
+In inference that is most of what stands before a convolution: normalisation folded into kernels,
+and kernels in the order in which oneDNN reads them.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import Graph, GraphModule, Node
+from torch.nn import Parameter
+
+from striate.kernels.library import fingerprint
+
+__all__ = ["Memo", "kept", "split"]
+
+
+class Memo:
+    """What a function makes of some tensors, kept while these do not change.
+
+    A tensor has changed if it is another one, was changed in place, or has another fingerprint:
+    what is done to `.data`, behind PyTorch's back, is seen where it touches a kilobyte in a row.
+
+    Copies, and what comes back from a file, keep the function alone.
+
+    Args:
+        compute: tensors, numbers and None -> tensors; called without gradients.
+    """
+
+    def __init__(self, compute: Callable[..., Sequence[Tensor]]) -> None:
+        self.compute = compute
+        self.state: tuple[Any, ...] | None = None
+        self.result: list[Tensor] = []
+
+    def __call__(self, *given: Any) -> list[Tensor]:
+        """Return what the function makes of the tensors."""
+        state = _state(given)
+        if state is None or state != self.state:
+            with torch.no_grad():
+                self.result = [_owned(one) for one in self.compute(*given)]
+            self.state = state
+        return self.result
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Memo, (self.compute,)
+
+
+def _state(given: Sequence[Any]) -> tuple[Any, ...] | None:
+    """Return what is another one after a change; None where that cannot be known."""
+    tensors = [t for t in given if isinstance(t, Tensor)]
+    if not all(map(_watchable, tensors)):
+        return None
+    known = ((id(t), t.data_ptr(), t._version) if isinstance(t, Tensor) else t for t in given)
+    return *known, fingerprint([(t.data_ptr(), t.numel()) for t in tensors])
+
+
+def _watchable(t: Tensor) -> bool:
+    """Say whether a tensor counts its changes, and its memory may be read in one piece."""
+    ordinary = type(t) in (Tensor, Parameter) and not t.is_inference()
+    if not (ordinary and t.device.type == "cpu" and t.dtype == torch.float32):
+        return False
+    return t.is_contiguous() or (t.dim() > 2 and t.movedim(1, -1).is_contiguous())
+
+
+def _owned(t: Tensor) -> Tensor:
+    """Return a tensor that keeps what is made of it."""
+    t = t.detach()
+    t.striate_kept = {}  # type: ignore[attr-defined]
+    return t
+
+
+def kept(t: Tensor) -> dict[Any, Tensor] | None:
+    """Return what was made of a tensor that does not change; None for one that may."""
+    return getattr(t, "striate_kept", None)
+
+
+def split(module: GraphModule, wanted: Sequence[Node]) -> tuple[GraphModule, Callable[..., Any]]:
+    """Take what computes some nodes out of a graph, in place.
+
+    Args:
+        module: its graph gets another input for each node that was taken out, behind its own.
+        wanted: nodes; those that depend on chance stay where they are.
+
+    Returns:
+        A graph of those nodes, and which of the inputs it takes: inputs -> some of them.
+    """
+    graph, before = module.graph, Graph()
+    inputs = list(graph.find_nodes(op="placeholder"))
+    needed = {node: _ancestors(node) for node in dict.fromkeys(wanted)}
+    roots = [node for node, ancestors in needed.items() if not any(map(_by_chance, ancestors))]
+    ancestors = set().union(*(needed[node] for node in roots))
+    taken = [k for k, node in enumerate(inputs) if node in ancestors]
+    copies: dict[Node, Node] = {}
+    for node in graph.nodes:  # inputs stand first, in the same order
+        if node in ancestors:
+            copies[node] = before.node_copy(node, copies.__getitem__)
+    before.output([copies[node] for node in roots])
+    last = inputs[-1]
+    for k, node in enumerate(roots):
+        with graph.inserting_after(last):
+            last = graph.placeholder(f"prepared_{k}")
+        last.meta["val"] = node.meta["val"]
+        node.replace_all_uses_with(last)
+    graph.eliminate_dead_code()
+    module.recompile()
+    return GraphModule(module, before), lambda given: [given[k] for k in taken]
+
+
+def _ancestors(node: Node) -> set[Node]:
+    """Return a node and all that it is computed from."""
+    found, waiting = set(), [node]
+    while waiting:
+        one = waiting.pop()
+        if one not in found:
+            found.add(one)
+            waiting += one.all_input_nodes
+    return found
+
+
+def _by_chance(node: Node) -> bool:
+    """Say whether a node gives something else each time, or changes what it is given."""
+    if node.op == "placeholder":
+        return False
+    tags = getattr(node.target, "tags", ())
+    schema = getattr(node.target, "_schema", None)
+    fixed = schema is not None and not schema.is_mutable
+    return torch.Tag.nondeterministic_seeded in tags or not fixed

@@ -1,0 +1,150 @@
+"""What weights alone decide is computed once, and again whenever they change."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from striate.kernels.compiled import backend
+from striate.kernels.library import fingerprint
+from striate.kernels.prepared import Memo, kept
+
+
+def mark(x):
+    """Return the fingerprint of one tensor."""
+    return fingerprint([(x.data_ptr(), x.numel())])
+
+
+@pytest.mark.parametrize("count", [1, 2, 15, 16, 17, 255, 256, 257, 5000])
+def test_the_fingerprint_sees_every_kilobyte(count):
+    x = torch.randn(count)
+    before = mark(x)
+    assert mark(x) == before
+    for first in range(0, count, 256):
+        for place in {first, min(first + 15, count - 1)}:
+            value = x[place].item()
+            x[place] += 1e-3
+            assert mark(x) != before
+            x[place] = value
+    assert mark(x) == before
+
+
+def test_the_fingerprint_sees_order():
+    x, y = torch.randn(700), torch.randn(700)
+    pair = [(t.data_ptr(), t.numel()) for t in (x, y)]
+    assert fingerprint(pair) != fingerprint(pair[::-1])
+    assert mark(x) != mark(x.flip(0))
+
+
+@pytest.fixture
+def memo():
+    """Return a memo of a sum, and how often it was computed."""
+    calls = []
+
+    def compute(*tensors):
+        calls.append(tensors)
+        return [sum(tensors)]
+
+    return Memo(compute), calls
+
+
+def test_it_is_computed_once_and_after_each_change(memo):
+    held, calls = memo
+    x, y = nn.Parameter(torch.randn(4, 500)), torch.randn(4, 500)
+    assert held(x, y)[0] is held(x, y)[0]
+    assert len(calls) == 1
+    changes = [
+        lambda: y.add_(1),
+        lambda: x.data.mul_(0.5),  # its version stays as it is
+        lambda: setattr(x, "data", torch.randn(4, 500)),
+        lambda: y.t_().t_(),
+    ]
+    for k, change in enumerate(changes, 2):
+        with torch.no_grad():
+            change()
+        assert torch.equal(held(x, y)[0], x + y)
+        assert len(calls) == k
+    assert torch.equal(held(x, y.clone())[0], x + y)
+    assert len(calls) == len(changes) + 2
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_kernels_may_lie_channels_last(memo, axes):
+    held, calls = memo
+    x = torch.randn(8, *[3] * axes, 5).movedim(-1, 1)
+    assert held(x)[0] is held(x)[0]
+    x[0, 0] += 1
+    assert torch.equal(held(x)[0], x)
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize("kind", ["inference", "double", "strided", "meta"])
+def test_what_cannot_be_watched_is_computed_every_time(memo, kind):
+    held, calls = memo
+    with torch.inference_mode(kind == "inference"):
+        x = torch.randn(6, 8)
+    kinds = {"double": x.double(), "strided": x[:, ::2], "meta": x.to("meta")}
+    x = kinds.get(kind, x)
+    held(x)
+    held(x)
+    assert len(calls) == 2
+
+
+def test_what_is_kept_of_a_result_goes_with_it(memo):
+    held, _ = memo
+    x = torch.randn(8)
+    first = held(x)[0]
+    assert kept(first) == {}
+    assert kept(x) is None
+    x += 1
+    assert held(x)[0] is not first
+
+
+class Hyper(nn.Module):
+    """Its second kernels come from the picture, its third ones from chance."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3, padding=1)
+        self.norm = nn.BatchNorm2d(8).eval()
+        self.kernels = nn.Parameter(torch.randn(8, 8, 3, 3))
+
+    def forward(self, x):
+        y = self.norm(self.first(x)).relu()
+        y = F.conv2d(y, self.kernels * y.mean(), padding=1)
+        return F.conv2d(y, F.dropout(self.kernels, 0.5, training=True), padding=1), y
+
+
+@torch.no_grad()
+def test_only_what_weights_decide_is_kept(ours):
+    ours(1)
+    net = Hyper().eval()
+    compiled = torch.compile(net, backend=backend)
+    for _ in range(2):
+        x = torch.randn(2, 3, 9, 9)
+        (first, steady), (second, again) = compiled(x), compiled(x)
+        assert torch.allclose(steady, net(x)[1], rtol=1e-4, atol=1e-5)
+        assert torch.equal(steady, again)
+        assert not torch.equal(first, second)  # chance is drawn anew
+
+
+@pytest.mark.parametrize("algorithm", [0, 1, 4])
+@torch.no_grad()
+def test_a_compiled_network_answers_by_the_weights_of_the_moment(ours, algorithm):
+    ours(algorithm)
+    conv = nn.Conv2d(4, 4, 3, padding=1, bias=False)
+    net = nn.Sequential(conv, nn.BatchNorm2d(4), nn.ReLU(), conv, nn.Conv2d(4, 5, 3)).eval()
+    compiled = torch.compile(net, backend=backend)
+    x, wide = torch.randn(2, 4, 10, 12), torch.randn(2, 4, 14, 9)
+    changes = [
+        lambda: None,
+        lambda: net[0].weight.mul_(2),
+        lambda: net[1].running_var.fill_(3),
+        lambda: net[4].weight.data.neg_(),
+        lambda: net.load_state_dict({k: 0.5 * v for k, v in net.state_dict().items()}),
+    ]
+    for change in changes:
+        change()
+        for picture in (x, wide, x):
+            wanted = net(picture)
+            assert torch.allclose(compiled(picture), wanted, rtol=1e-4, atol=1e-5)
