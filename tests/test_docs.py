@@ -200,7 +200,7 @@ def test_the_readme_begins_with_the_two_commands():
     first, second = (line.partition("#")[0].rstrip() for line in code.splitlines())
     assert language == ""
     assert first == "pip install '.[all]' && striate train"
-    assert second == "pip install '.[all,test]' && pytest"
+    assert second == "pip install '.[all,test]' && pytest -n auto"
 
 
 @pytest.mark.parametrize(
