@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 HOME = ROOT / "src" / "striate"
 FILES = sorted(HOME.rglob("*.py"))
+SOURCES = sorted(p for p in HOME.rglob("csrc/*") if p.suffix in (".h", ".hpp", ".cpp"))
 
 # What each part may import: the diagram of the architecture. Every name stands on a line above,
 # so there can be no cycle. "data.prepare" is that one file of a part.
@@ -220,6 +221,13 @@ def test_what_must_start_at_once_imports_nothing_heavy(name):
 
 def test_the_search_for_heavy_imports_finds_them():
     assert chain("striate.bundle")[-1].startswith("torch")
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=place)
+def test_sources_in_c_are_short_and_narrow(path):
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 400, f"{len(lines)} lines; split it along a noun"
+    assert [line for line in lines if len(line) > 100] == []
 
 
 @pytest.mark.parametrize("path", FILES, ids=place)

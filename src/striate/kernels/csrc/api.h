@@ -20,7 +20,8 @@ extern "C" {
 
 enum { STRIATE_DONE = 0, STRIATE_NO_MEMORY = 1, STRIATE_NOT_KNOWN = 2 };
 
-/* A convolution of three axes: x (n, *size, c) -> y (n, *out, o). Fewer axes have size 1 in front. */
+/* A convolution of three axes: x (n, *size, c) -> y (n, *out, o). Of fewer axes, the first ones
+ * have size 1. */
 typedef struct StriateConv {
   int64_t n, c, o;
   int64_t size[3], out[3];
@@ -48,8 +49,8 @@ STRIATE_API int striate_direct_input(const StriateConv* g, const float* dy, cons
 STRIATE_API int striate_direct_weight(const StriateConv* g, const float* x, const float* dy,
                                       float* dw);
 
-/* K x 3 x 3 kernels, or K x 1 x 3 ones; stride 1, one group. The gradient to x is a forward call with
- * `turned`, and dy in the place of x. */
+/* K x 3 x 3 kernels, or K x 1 x 3 ones; stride 1, one group. The gradient to x is a forward call
+ * with `turned`, and dy in the place of x. */
 STRIATE_API int striate_winograd_forward(const StriateConv* g, const float* x, const float* weight,
                                          const float* bias, const float* addend, float* y);
 STRIATE_API int striate_winograd_weight(const StriateConv* g, const float* x, const float* dy,
@@ -97,7 +98,7 @@ typedef struct StriateLink {
   StriateConv conv;
   int64_t activation, pooling;
   int64_t window[2], step[2], border[2], pooled[2]; /* pooling: its windows, its answers */
-  int64_t divisor, counts_border; /* of the mean: what it divides by if not 0; whether by a border */
+  int64_t divisor, counts_border; /* of the mean: by what if not 0; border counts */
   double inner, outer;            /* outer * tanh(inner * x) */
   const float *weight, *bias;     /* bias may be null */
   float *dweight, *dbias;         /* contiguous; null where they are not wanted */

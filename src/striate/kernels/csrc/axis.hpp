@@ -23,8 +23,8 @@ INLINE Axis forward_axis(const StriateConv& g, int a) {
           g.size[a], g.out[a]};
 }
 
-// Inputs u = phase - pad + j s with u >= 0 meet dy at (u + pad - k dilation) / s. Where taps were left
-// out, pad may be negative: the first inputs meet nothing, and j begins below 0.
+// Inputs u = phase - pad + j s with u >= 0 meet dy at (u + pad - k dilation) / s. Where taps were
+// left out, pad may be negative: the first inputs meet nothing, and j begins below 0.
 INLINE Axis input_axis(const StriateConv& g, int a, int64_t phase) {
   const int64_t s = g.stride[a], d = g.dilation[a];
   int64_t k_step = 1;

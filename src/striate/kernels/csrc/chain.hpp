@@ -286,7 +286,8 @@ inline void backward_part(void* context, int64_t copy, int) {
   const Places& places = own.places;
   const Place &first = places.link[0], &last = places.link[own.chain.links - 1];
   const int64_t room = places.largest_in + places.largest_asked + first.in.floats();
-  Desk desk{striate::scratch(0, room + (places.largest_in + LANES * LANES)), nullptr, nullptr, nullptr};
+  const int64_t lines = places.largest_in + LANES * LANES;  // whole vectors of a linear layer's x
+  Desk desk{striate::scratch(0, room + lines), nullptr, nullptr, nullptr};
   if (!desk.given) {
     own.failed = true;
     return;

@@ -8,7 +8,7 @@ namespace LEVEL {
 // A block of ROWS x WIDE vectors of C stays in registers while k runs. What is left of the
 // registers holds one row of B and one number of A, which every lane of a row meets.
 constexpr int WIDE = 2;
-constexpr int ROWS = REGISTERS == 32 ? 14 : 6;          // 28 + 2 + 1 of 32 registers; 12 + 2 + 1 of 16
+constexpr int ROWS = REGISTERS == 32 ? 14 : 6;  // 28 + 2 + 1 of 32 registers; 12 + 2 + 1 of 16
 constexpr int ROWS_OF_ONE = REGISTERS == 32 ? 28 : 12;  // where a row is no wider than a vector
 
 // C[i, :] (+)= sum_k A[i, k] B[k, :]  for ROWS rows i and WIDE vectors.

@@ -33,9 +33,9 @@ void take(Region& region, int thread) {
   inside = false;
 }
 
-// The threads of OpenMP that PyTorch has, if they are the GNU library's or known by its names: every
-// thread of a team is given the region. They wait awake for a while, and threads of ours beside
-// them would wait for their cores.
+// The threads of OpenMP that PyTorch has, if they are the GNU library's or known by its names:
+// every thread of a team is given the region. They wait awake for a while, and threads of ours
+// beside them would wait for their cores.
 using Parallel = void (*)(void (*)(void*), void*, unsigned, unsigned);
 
 Parallel openmp() {
@@ -103,8 +103,8 @@ class Pool {
 };
 
 // Threads do not live on in a forked child, such as a worker of a data loader: it starts anew. The
-// old pool is left as it lies, for its locks may be held by threads that are no more. OpenMP does not
-// know that it lost its own ones, and would wait for them.
+// old pool is left as it lies, for its locks may be held by threads that are no more. OpenMP does
+// not know that it lost its own ones, and would wait for them.
 Pool* pool = nullptr;
 bool forked = false;
 std::once_flag once;
