@@ -146,12 +146,12 @@ struct Forward {
   bool failed;
 };
 
-inline void multiply_linear(const StriateLink& link, const float* in, float* out) {
+inline void multiply_linear(const StriateLink& link, const float* in, const Map& map, float* out) {
   const StriateConv& g = link.conv;
   for (int64_t o = 0; o < g.o; ++o)
-    store(out + o * LANES, spread(link.bias ? link.bias[o] : 0.0f));
-  multiply<true>(g.o, LANES, g.c, link.weight, g.weight_o, g.weight_c, in, false, LANES, out,
-                 LANES);
+    store(out + map.at(o, 0, 0), spread(link.bias ? link.bias[o] : 0.0f));
+  multiply<true>(g.o, LANES, g.c, link.weight, g.weight_o, g.weight_c, in, false, LANES,
+                 out + map.at(0, 0, 0), map.plane());
 }
 
 // Line after line, and of pooling each line as soon as its windows are full.
@@ -161,7 +161,7 @@ inline void forward_link(const StriateLink& link, const Place& own, const float*
   const int64_t lines = link.pooling ? own.out.h : 0;
   for (int64_t j = 0, k = 0; j < own.mid.h; ++j) {
     if (is_linear(link.conv))
-      multiply_linear(link, in, mid);
+      multiply_linear(link, in, own.mid, mid);
     else
       convolve_line(own.lanes, own.in, in, panels + own.panels, link.bias, own.mid, mid, j);
     activate_line(link, own.mid, mid, j);
