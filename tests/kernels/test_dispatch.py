@@ -164,6 +164,18 @@ def test_only_small_plain_kernels_are_winograds():
         assert set(estimate(replace(CLEAR, **change))) == {0, 1}
 
 
+def test_what_overruns_memory_is_never_pytorchs():
+    asked = replace(
+        CLEAR, direction="weight", kernel=(1, 1, 1), pad=(0, 0, 0), stride=(1, 2, 1), c=3
+    )
+    assert set(estimate(asked)) == {1}
+    for change in (
+        {"direction": "forward"}, {"stride": (1, 1, 1)}, {"c": 8}, {"kernel": (1, 3, 1)},
+        {"groups": 3, "o": 6},
+    ):  # fmt: skip
+        assert TORCH in estimate(replace(asked, **change))
+
+
 def test_lines_and_planes_are_winograds():
     one, line, block = (1, 1, 1), (1, 1, 4000), (8, 32, 32)
     on_line = replace(CLEAR, size=line, out=line, kernel=(1, 1, 3), pad=(0, 0, 1))

@@ -111,6 +111,12 @@ class Call:
         return plain and columns == 3 and rows in (1, 3) and all(p < k for p, k in ends)
 
     @property
+    def overruns(self) -> bool:
+        """Whether oneDNN writes past its memory: see docs/kernels.md, "What PyTorch's do wrong"."""
+        strided = prod(self.kernel) == 1 and prod(self.stride) > 1
+        return self.direction == "weight" and strided and self.groups == 1 and self.c < 8
+
+    @property
     def depthwise(self) -> bool:
         """Whether each channel has a kernel of its own, and gives one channel."""
         return self.groups == self.c == self.o and self.groups > 1
@@ -144,6 +150,8 @@ def estimate(call: Call) -> dict[int, float]:
     taps, seen = prod(call.kernel), prod(end - first for first, end in call.seen)
     straight = work / STRAIGHT * (1 + FEW / few) + taps * call.c * call.o / call.groups * KERNEL
     cost = {TORCH: straight, DIRECT: straight * seen / taps}
+    if call.overruns:
+        del cost[TORCH]
     for tile in WINOGRAD if call.winograd else ():
         cost[tile] = _winograd(call, tile)
     return cost
