@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from striate.models import build
-from striate.models.committee import Width
+from striate.models.committee import Turned, Width
 from striate.spec import Spec
 
 SPEC = Spec(channels=1, size=(29, 29), classes=tuple("0123456789"))
@@ -36,6 +36,34 @@ def test_width_0_and_empty_pictures_stay():
     torch.testing.assert_close(Width(10)(empty), empty)
 
 
+def test_a_column_turns_its_pictures_while_learning_and_only_then():
+    ramp = torch.arange(29.0).expand(200, 1, 29, 29)
+    turned = Turned(10)
+    assert turned.eval()(ramp) is ramp
+    torch.manual_seed(0)
+    moved = turned.train()(ramp)[:, 0, 8:21, 8:21]  # a plane, where no border is mirrored
+    slopes = [moved.diff(dim=k) for k in (2, 1)]
+    for slope in slopes:
+        torch.testing.assert_close(slope, slope[:, :1, :1].expand_as(slope), rtol=0, atol=1e-4)
+    along, across = (slope[:, 0, 0] for slope in slopes)
+    assert 0.98 / 1.1 < along.min() < 0.95 < 1.05 < along.max() < 1.1  # cos 10 degrees is 0.985
+    assert 0.2 < across.abs().max() < (0.174 + 0.1) * 1.1
+    assert 0.5 < (moved[:, 6, 6] - 14).abs().max() <= 1.0001  # the middle moves by a pixel
+
+
+def test_columns_see_pictures_of_their_own():
+    net, seen = build("committee", SPEC, columns=2, turn=10), []
+    for column in net.columns:
+        column[1].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+        column[0].width = 0
+    x = torch.rand(2, 1, 29, 29)
+    net.train()(x)
+    assert not torch.equal(*seen)
+    seen.clear()
+    net.eval()(x)
+    assert torch.equal(*seen)
+
+
 def test_the_answer_is_the_mean_of_the_columns():
     net, x = build("committee", SPEC, columns=3), torch.rand(2, 1, 29, 29)
     alone = net.train()(x)
@@ -56,3 +84,8 @@ def test_no_column_hears_of_another():
 def test_there_must_be_a_column():
     with pytest.raises(Exception, match=r"'columns' .* must be at least 1; got 0"):
         build("committee", SPEC, columns=0)
+
+
+def test_a_turn_is_an_angle():
+    with pytest.raises(Exception, match=r"turn must lie in 0 to 180 degrees; got -1"):
+        build("committee", SPEC, turn=-1)

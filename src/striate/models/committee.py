@@ -1,5 +1,7 @@
 """A committee of columns: equal networks that see the sample drawn to different widths."""
 
+from math import pi
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -8,7 +10,7 @@ from striate.layers import Brightness, softmax_loss
 from striate.models.ciresan import ciresan_mnist
 from striate.spec import Spec
 
-__all__ = ["Committee", "Width", "committee"]
+__all__ = ["Committee", "Turned", "Width", "committee"]
 
 WIDTHS = (0, 10, 12, 14, 16, 18, 20)  # of the ink in pixels, in 29; 0: as it is
 INK = 0.3  # share of white from which a pixel is ink
@@ -56,6 +58,43 @@ class Width(nn.Module):
         return f"width={self.width:g}"
 
 
+class Turned(nn.Module):
+    """Turn, scale, shear and move every picture by chance while learning; asked, change nothing.
+
+    A column with one of its own sees other pictures than its neighbours, and errs otherwise.
+
+    Shape: (N, C, H, W) -> the same
+    Math:  x(A p + b), bilinear; A = turn by up to `degrees` x shear by up to s x scales of
+        1 / (1 + s) to 1 + s, s = degrees / 100; b up to a pixel
+
+    Args:
+        degrees: at least 0; 0 changes nothing.
+    """
+
+    def __init__(self, degrees: float) -> None:
+        super().__init__()
+        self.degrees = degrees
+
+    def forward(self, light: Tensor) -> Tensor:
+        """Return the pictures."""
+        if not (self.training and self.degrees):
+            return light
+        share = self.degrees / 100
+        dice = 2 * torch.rand(6, len(light), device=light.device) - 1
+        angle, shear = dice[0] * (self.degrees * pi / 180), dice[1] * share
+        wide, high = ((1 + share) ** dice[k] for k in (2, 3))
+        row_x = torch.stack([angle.cos() * wide, (shear - angle.sin()) * high])
+        row_y = torch.stack([angle.sin() * wide, angle.cos() * high])
+        moved = dice[4:] * 2 / torch.tensor(light.shape[:1:-1]).to(dice)[:, None]
+        theta = torch.stack([*row_x, moved[0], *row_y, moved[1]], 1).view(-1, 2, 3)
+        grid = F.affine_grid(theta, list(light.shape), align_corners=False)
+        return F.grid_sample(light, grid, padding_mode="reflection", align_corners=False)
+
+    def extra_repr(self) -> str:
+        """Return the arguments."""
+        return f"degrees={self.degrees:g}"
+
+
 class Committee(nn.Module):
     """Columns that learn alone and answer together.
 
@@ -65,11 +104,13 @@ class Committee(nn.Module):
     Args:
         spec: what a sample is.
         widths: of each column.
+        turn: degrees, see `Turned`.
     """
 
-    def __init__(self, spec: Spec, widths: list[float]) -> None:
+    def __init__(self, spec: Spec, widths: list[float], turn: float = 0.0) -> None:
         super().__init__()
         self.light = Brightness(spec.mean, spec.std, *spec.value_range)
+        self.turned = Turned(turn)
         self.columns = nn.ModuleList(
             nn.Sequential(Width(width), ciresan_mnist(spec)) for width in widths
         )
@@ -77,7 +118,10 @@ class Committee(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the common answer."""
         light = self.light(x)
-        answers = torch.stack([column[1](2 * column[0](light) - 1) for column in self.columns])  # type: ignore[index]
+        seen = [column[0](self.turned(light)) for column in self.columns]  # type: ignore[index]
+        answers = torch.stack(
+            [column[1](2 * own - 1) for column, own in zip(self.columns, seen, strict=True)]  # type: ignore[index]
+        )
         if self.training:
             return answers
         return answers.log_softmax(2).logsumexp(0) - torch.tensor(len(answers)).log()
@@ -87,7 +131,7 @@ class Committee(nn.Module):
         return torch.stack([softmax_loss(one, y) for one in answer]).sum()
 
 
-def committee(spec: Spec, columns: int = 7) -> nn.Module:
+def committee(spec: Spec, columns: int = 7, turn: float = 0.0) -> nn.Module:
     """Build the multi-column network: `columns` of `ciresan_mnist`, each on another width.
 
     76,040 parameters a column on 1 x 29 x 29 with 10 classes. The paper has 35: five of each of
@@ -96,8 +140,12 @@ def committee(spec: Spec, columns: int = 7) -> nn.Module:
     Shape: (N, C, H, W) -> (N, K)
     Args:
         columns: at least 1; the seven widths take turns.
+        turn: degrees up to which every column turns each digit for itself while learning,
+            0 to 180; scales, shears and moves go with them. In place of `augment`, whose changes
+            are the same for all columns.
     Raises:
-        ValueError: there is no column, or samples are no pictures of at least 21 pixels a side.
+        ValueError: there is no column, or samples are no pictures of at least 21 pixels a side,
+            or `turn` lies outside of 0 to 180.
 
     Source: Ciresan, Meier, Schmidhuber 2012, Multi-column Deep Neural Networks for Image
         Classification, arXiv:1202.2745.
@@ -107,5 +155,7 @@ def committee(spec: Spec, columns: int = 7) -> nn.Module:
             "a committee wants pictures of at least 21 pixels a side and at least 1 column; got "
             f"{spec.shape} and {columns}"
         )
+    if not 0 <= turn <= 180:
+        raise ValueError(f"turn must lie in 0 to 180 degrees; got {turn:g}")
     scale = spec.size[1] / 29
-    return Committee(spec, [scale * WIDTHS[k % len(WIDTHS)] for k in range(columns)])
+    return Committee(spec, [scale * WIDTHS[k % len(WIDTHS)] for k in range(columns)], turn)
