@@ -34,7 +34,7 @@ struct Rows : Axes {
     depth = taps * c;
     outputs = up(o, LANES);
     total = n * axis[0].count * axis[1].count * axis[2].count;
-    const int64_t cached = 96 * 1024 / (depth + outputs + 1);
+    const int64_t cached = striate::cached_floats() * 3 / 8 / (depth + outputs + 1);
     batch = cached < ROWS ? ROWS : cached > 16 * ROWS ? 16 * ROWS : cached / ROWS * ROWS;
     const int64_t each = (total + threads - 1) / threads;
     if (batch > each) batch = each > 0 ? each : 1;

@@ -2,6 +2,7 @@
 
 #include <dlfcn.h>
 #include <pthread.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <condition_variable>
@@ -164,6 +165,15 @@ float* scratch(int slot, int64_t floats) {
     block.floats = block.data ? floats : 0;
   }
   return block.data;
+}
+
+int64_t cached_floats() {
+#ifdef _SC_LEVEL2_CACHE_SIZE
+  static const int64_t bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
+#else
+  static const int64_t bytes = 0;
+#endif
+  return (bytes > 0 ? bytes : 512 * 1024) / 4;
 }
 
 }  // namespace striate

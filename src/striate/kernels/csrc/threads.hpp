@@ -1,4 +1,4 @@
-// A few large parallel regions: one an operator.
+// A few large parallel regions: one an operator; and what a core has of its own to work in.
 #pragma once
 
 #include <cstdint>
@@ -20,5 +20,8 @@ void parallel(int64_t parts, int threads, Work work, void* context);
 float* scratch(int slot, int64_t floats);
 
 constexpr int SLOTS = 4;
+
+// Floats in a core's second-level cache; as in 512 KiB where the system does not say.
+int64_t cached_floats();
 
 }  // namespace striate

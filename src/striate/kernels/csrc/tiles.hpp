@@ -6,6 +6,7 @@
 #include "finish.hpp"
 #include "gemm.hpp"
 #include "minimal.hpp"
+#include "threads.hpp"
 
 namespace LEVEL {
 
@@ -36,7 +37,8 @@ struct Plan {
     // What lies between the transforms should stay in the second-level cache. But kernels are read
     // once a batch: where they are large, more tiles must share them, and more again where each
     // meets them at few points.
-    const int64_t cached = 160 * 1024 / (T::POINTS * (kept * channels + outputs));
+    const int64_t cached =
+        striate::cached_floats() * 5 / 8 / (T::POINTS * (kept * channels + outputs));
     const int64_t size = channels * outputs;
     const int64_t shared = T::TALL == 1 ? (size > 256 * 256 ? 16 : 8) * ROWS
                            : size >= 128 * 128 ? 3 * ROWS

@@ -38,7 +38,17 @@ INLINE Vector load(const float* from) { return *reinterpret_cast<const Unaligned
 
 INLINE void store(float* to, Vector value) { *reinterpret_cast<Unaligned*>(to) = value; }
 
-INLINE Vector spread(float value) { return Vector{} + value; }
+// Not Vector{} + value: for the sake of -0 the compiler would add, and spread what came out, where
+// one instruction reads memory into all lanes.
+INLINE Vector spread(float value) {
+#if defined(__AVX512F__)
+  return _mm512_set1_ps(value);
+#elif defined(__AVX2__)
+  return _mm256_set1_ps(value);
+#else
+  return Vector{value, value, value, value};
+#endif
+}
 
 // The first `count` floats, 0 to LANES; the rest is 0 and is not read.
 INLINE Vector load_part(const float* from, int64_t count) {

@@ -22,7 +22,6 @@
 // Source: Lavin, Gray 2015, Fast Algorithms for Convolutional Neural Networks, arXiv:1509.09308.
 #pragma once
 
-#include "threads.hpp"
 #include "tiles.hpp"
 
 namespace LEVEL {
