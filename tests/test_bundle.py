@@ -189,6 +189,22 @@ def test_the_card_has_scores_classes_and_a_header(tmp_path):
     assert '"dög"' in card
 
 
+@pytest.mark.parametrize(
+    ("kind", "tag", "file"),
+    [
+        ("sound", "pipeline_tag: audio-classification\n", "sound.wav"),
+        ("text", "pipeline_tag: text-classification\n", "text.txt"),
+        ("series", "", "arrays.npz"),
+    ],
+)
+def test_the_card_says_what_kind_of_samples(tmp_path, kind, tag, file):
+    kinds = SPEC.model_copy(update={"kind": kind})
+    bundle.save(tmp_path / "a", trained(), "tiny", kinds, Recipe(seed=7))
+    card = (tmp_path / "a" / "README.md").read_text(encoding="utf-8")
+    assert card.startswith(f"---\nlibrary_name: striate\n{tag}# license")
+    assert f'predict(["{file}"])' in card
+
+
 def test_a_score_that_is_not_finite_is_null(tmp_path):
     path = save(tmp_path / "a", scores={"test": {"f1": {**SCORE, "low": float("nan")}}})
     assert bundle.load(path).scores["test"]["f1"]["low"] is None

@@ -1,5 +1,7 @@
 import json
 
+import pytest
+
 from striate.cli import run
 
 
@@ -27,6 +29,14 @@ def test_a_card_is_printed_or_written(tmp_path, capsys):
 def test_one_network_is_one_line(capsys):
     assert run(["models", "lenet1", "--json"]) == 0
     assert [card["name"] for card in json.loads(capsys.readouterr().out)] == ["lenet1"]
+
+
+@pytest.mark.parametrize("words", [["--card"], ["--out", "a"]])
+def test_a_page_is_no_json(capsys, tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    assert run(["models", "lenet1", "--json", *words]) == 2
+    assert "a page is no JSON: say --json, or --card and --out" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_is_not_there_gets_a_hint(capsys):

@@ -379,9 +379,9 @@ def test_evaluate_shows_every_score_every_class_and_what_is_left_out(call, train
     (data / "dark" / "bad.png").write_bytes(b"")
     code, out, err = call("evaluate", trained[1], data)
     assert code == 0
-    assert "8 samples of all" in out
+    assert "8 samples\n" in out
     assert all(f"\n{name}: 4 samples\n" in out for name in ("dark", "light"))
-    assert "1 files could not be read" in err
+    assert "1 file could not be read" in err
     assert "dark/bad.png: the file is empty" in err
 
 

@@ -18,3 +18,11 @@ def test_the_interval_stands_beside_the_accuracy(capsys):
         "90.00% of 200 test samples right (95 % interval 85.00% to 94.00%)"
         in capsys.readouterr().out
     )
+
+
+def test_one_is_no_plural(capsys):
+    show_result({
+        "scores": {}, "model": "m", "parameters": 1, "epochs": 1.0, "seconds": 3.0,
+        "device": "cpu", "run": "runs/a", "bundle": "runs/a/bundle",
+    })  # fmt: skip
+    assert "1 epoch, 3.0 s" in capsys.readouterr().out

@@ -239,6 +239,16 @@ def _valid(kind: type[Record], value: Any, name: str, path: Path) -> Record:
         raise BundleError(f"{path}: {name} does not fit: {where} {first['msg']}") from None
 
 
+# What a card says of a kind of samples: the hub's word for the task, and what to predict.
+EXAMPLES = {
+    "image": ("image-classification", "photos/", "photo.jpg"),
+    "sound": ("audio-classification", "sounds/", "sound.wav"),
+    "text": ("text-classification", "texts/", "text.txt"),
+    "series": ("", "arrays.npz", "arrays.npz"),
+    "volume": ("", "arrays.npz", "arrays.npz"),
+}
+
+
 def _card(name: str, spec: Spec, scores: dict[str, Any]) -> str:
     """The model card: what it is, how good it is, how to use it."""
     rows = list(_score_rows(scores))
@@ -248,9 +258,10 @@ def _card(name: str, spec: Spec, scores: dict[str, Any]) -> str:
         value, low, high = (_number(score.get(key)) for key in ("value", "low", "high"))
         count, method = score.get("n", ""), score.get("method", "")
         table.append(f"| {path} | {value} | {low} to {high} | {count} | {method} |")
-    head = ["---", "library_name: striate", "pipeline_tag: image-classification"]
+    task, many, one = EXAMPLES[spec.kind]
+    head = ["---", "library_name: striate", *([f"pipeline_tag: {task}"] if task else [])]
     head += ["metrics:", *(f"- {metric}" for metric in metrics)] if metrics else []
-    size, files = " x ".join(map(str, spec.size)), spec.kind not in ("series", "volume")
+    size = " x ".join(map(str, spec.size))
     classes = (json.dumps(text, ensure_ascii=False) for text in spec.classes)
     return "\n".join(
         [
@@ -269,12 +280,12 @@ def _card(name: str, spec: Spec, scores: dict[str, Any]) -> str:
             "## Use",
             "",
             "```",
-            f"striate predict THIS_FOLDER {'photos/' if files else 'arrays.npz'}",
+            f"striate predict THIS_FOLDER {many}",
             "```",
             "```python",
             "import striate",
             "",
-            f'striate.load("THIS_FOLDER").predict(["{"photo.jpg" if files else "arrays.npz"}"])',
+            f'striate.load("THIS_FOLDER").predict(["{one}"])',
             "```",
             "",
             "## Classes",

@@ -32,6 +32,8 @@ def models(
     from striate.models import CARDS, card_of, known
 
     names = [known(name)] if name else list(CARDS)
+    if (card or out) and as_json:
+        raise RecipeError("a page is no JSON: say --json, or --card and --out, not both")
     if card or out:
         _show_pages(names, out)
         return

@@ -283,7 +283,8 @@ def evaluate(bundle: BundlePath, data: Data, as_json: Json = False) -> None:
     if seen := result["trained_on"]:
         _say(f"warning: the network was trained on {seen} of these samples; the scores flatter it")
     if left_out := result["skipped"]:
-        _say(f"{len(left_out)} files could not be read and are left out:")
+        files = "1 file" if len(left_out) == 1 else f"{len(left_out)} files"
+        _say(f"{files} could not be read, and left out:")
         for fault in left_out[:5]:
             _say(f"  {fault['path']}: {fault['detail']}")
 

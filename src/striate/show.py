@@ -53,7 +53,8 @@ def show_result(result: dict[str, Any]) -> None:
                 f"(95 % interval {right['low']:.2%} to {right['high']:.2%})"
             )
     print(
-        f"{result['model']}, {result['parameters']:,} parameters, {result['epochs']:g} epochs, "
+        f"{result['model']}, {result['parameters']:,} parameters, "
+        f"{_counted(result['epochs'], 'epoch')}, "
         f"{result['seconds']:.1f} s on {result['device']}"
     )
     print(f"report   {result['run']}/report.html")
@@ -61,13 +62,18 @@ def show_result(result: dict[str, Any]) -> None:
     print(f"predict  striate predict {result['bundle']} FILES")
 
 
+def _counted(count: float, thing: str) -> str:
+    return f"{count:g} {thing}{'' if count == 1 else 's'}"
+
+
 def show_scores(result: dict[str, Any]) -> None:
     """Print every score with its interval."""
-    print(f"{result['data']}: {result['n']} samples of {result['split']}")
+    part = "" if result["split"] == "all" else f" of {result['split']}"
+    print(f"{result['data']}: {_counted(result['n'], 'sample')}{part}")
     for name, score in result["scores"].items():
         print(f"  {name:18} {_shown(score)}   ({score['method']})")
     for name, row in result["per_class"].items():
-        print(f"{name}: {row['n']} samples")
+        print(f"{name}: {_counted(row['n'], 'sample')}")
         for key in ("precision", "recall", "f1"):
             print(f"  {key:18} {_shown(row[key])}   ({row[key]['method']})")
 
