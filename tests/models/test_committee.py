@@ -55,7 +55,7 @@ def test_columns_see_pictures_of_their_own():
     net, seen = build("committee", SPEC, columns=2, turn=10), []
     for column in net.columns:
         column[1].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
-        column[0].width = 0
+        column[0][1].width = 0
     x = torch.rand(2, 1, 29, 29)
     net.train()(x)
     assert not torch.equal(*seen)

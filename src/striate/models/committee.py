@@ -110,18 +110,14 @@ class Committee(nn.Module):
     def __init__(self, spec: Spec, widths: list[float], turn: float = 0.0) -> None:
         super().__init__()
         self.light = Brightness(spec.mean, spec.std, *spec.value_range)
-        self.turned = Turned(turn)
         self.columns = nn.ModuleList(
-            nn.Sequential(Width(width), ciresan_mnist(spec)) for width in widths
+            nn.Sequential(_drawn(width, turn), ciresan_mnist(spec)) for width in widths
         )
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the common answer."""
         light = self.light(x)
-        seen = [column[0](self.turned(light)) for column in self.columns]  # type: ignore[index]
-        answers = torch.stack(
-            [column[1](2 * own - 1) for column, own in zip(self.columns, seen, strict=True)]  # type: ignore[index]
-        )
+        answers = torch.stack([column[1](2 * column[0](light) - 1) for column in self.columns])  # type: ignore[index]
         if self.training:
             return answers
         return answers.log_softmax(2).logsumexp(0) - torch.tensor(len(answers)).log()
@@ -129,6 +125,11 @@ class Committee(nn.Module):
     def criterion(self, answer: Tensor, y: Tensor) -> Tensor:
         """Return the sum of the columns' losses: none hears of the others."""
         return torch.stack([softmax_loss(one, y) for one in answer]).sum()
+
+
+def _drawn(width: float, turn: float) -> nn.Module:
+    """Return what a column sees of a picture."""
+    return nn.Sequential(Turned(turn), Width(width)) if turn else Width(width)
 
 
 def committee(spec: Spec, columns: int = 7, turn: float = 0.0) -> nn.Module:
