@@ -83,7 +83,7 @@ sys.exit(os.waitstatus_to_exitcode(status))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("before", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_forked_child_has_threads_of_its_own(before):
     run = subprocess.run([sys.executable, "-c", FORKED.format(before=before)], timeout=120)
     assert run.returncode == 0

@@ -17,9 +17,10 @@ def accuracy(model, loader):
     return (logits.argmax(1) == labels).mean()
 
 
-@pytest.mark.parametrize("axes", [2, 3])
-@pytest.mark.parametrize("optimizer", ["muon", "sgd", "adamw"])
-def test_every_optimizer_learns(bars, axes, optimizer):
+@pytest.mark.parametrize(
+    ("optimizer", "axes"), [("muon", 2), ("muon", 3), ("sgd", 2), ("adamw", 2)]
+)
+def test_every_optimizer_learns(bars, optimizer, axes):
     model, loader, ordered = bars(axes=axes)
     fit(model, loader, FAST.model_copy(update={"optimizer": optimizer}))
     assert accuracy(model, ordered) > 0.9
