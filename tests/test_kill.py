@@ -153,9 +153,9 @@ def test_a_time_budget_is_kept_and_can_be_made_longer(home):
     result = json.loads(process.out)
     assert abs(result["seconds"] - 6) < 3
     before = stored(home / "timed")
-    process = start(home, "train", "--resume", "timed", "--seconds", "16", "--json")
+    process = start(home, "train", "--resume", "timed", "--seconds", "26", "--json")
     assert finish(process) == 0
-    assert abs(json.loads(process.out)["seconds"] - 16) < 3
+    assert abs(json.loads(process.out)["seconds"] - 26) < 3
     assert stored(home / "timed") > before
 
 
