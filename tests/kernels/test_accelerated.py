@@ -2,6 +2,7 @@
 
 import copy
 import io
+from collections import Counter
 
 import pytest
 import torch
@@ -183,10 +184,55 @@ def test_little_work_is_left_to_torch(monkeypatch):
         net(torch.randn(64, 16, 32, 32))
 
 
-@pytest.mark.parametrize("kind", [nn.Conv1d, nn.Conv3d])
-def test_one_and_three_axes_stay_as_they_are(kind):
-    net = accelerate(nn.Sequential(kind(3, 8, 3)))
-    assert type(net[0]) is kind
+def test_one_axis_stays_as_it_is():
+    """Turning the channels last takes as long as is gained, where they are few."""
+    net = accelerate(nn.Sequential(nn.Conv1d(3, 8, 3), nn.BatchNorm1d(8)))
+    assert [type(layer) for layer in net] == [nn.Conv1d, nn.BatchNorm1d]
+
+
+def volumes():
+    """Return a network of three axes, and samples large enough for our kernels."""
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv3d(3, 32, 3, padding=1), nn.SiLU(), nn.Conv3d(32, 32, 3, stride=2, bias=False),
+        nn.BatchNorm3d(32), nn.SiLU(), nn.Conv3d(32, 32, 3, groups=4), nn.SiLU(),
+        nn.Conv3d(32, 8, 1, bias=False), nn.BatchNorm3d(8),
+    )  # fmt: skip
+    return net, torch.randn(4, 3, 16, 32, 32)
+
+
+def test_three_axes_train_and_answer_alike(monkeypatch):
+    called = Counter()
+    for name in ("convolution", "batch_norm"):
+        real = getattr(accelerated, name)
+
+        def counted(*given, real=real, name=name, **more):
+            called[name] += 1
+            return real(*given, **more)
+
+        monkeypatch.setattr(accelerated, name, counted)
+    plain, x = volumes()
+    found = report(copy.deepcopy(plain))
+    fast = found.model
+    assert len(found.swapped) == 6
+    for turn in range(2):
+        answers = [net(x + turn) for net in (plain, fast)]
+        torch.testing.assert_close(*answers, rtol=1e-4, atol=1e-4)
+        for answer in answers:
+            answer.square().mul(answer.detach() > 0).sum().backward()
+    assert called["convolution"] >= 2
+    assert called["batch_norm"] >= 2
+    for one, other in zip(plain.parameters(), fast.parameters(), strict=True):
+        assert (one.grad - other.grad).norm() < 1e-3 * one.grad.norm()
+    for one, other in zip(plain.buffers(), fast.buffers(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    with torch.no_grad():
+        torch.testing.assert_close(fast.eval()(x), plain.eval()(x), rtol=1e-4, atol=1e-4)
+
+
+def test_one_number_a_channel_is_refused_as_before():
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        accelerate(nn.BatchNorm3d(2**17))(torch.randn(1, 2**17, 1, 1, 1))
 
 
 def test_too_small_samples_get_the_message_of_torch():

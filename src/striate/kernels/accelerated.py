@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
 
 from striate.kernels.convolution import called, convolution, geometry, transposed
 from striate.kernels.dispatch import NAMES, TORCH, foreseen
@@ -17,13 +19,13 @@ from striate.kernels.memory import LARGE
 from striate.kernels.norm import batch_norm
 
 __all__ = [
-    "Accelerated", "FastBatchNorm2d", "FastConv2d", "FastConvTranspose2d", "accelerate", "as_torch",
-    "kernel_of", "report",
+    "Accelerated", "FastBatchNorm", "FastBatchNorm2d", "FastBatchNorm3d", "FastConv", "FastConv2d",
+    "FastConv3d", "FastConvTranspose2d", "accelerate", "as_torch", "kernel_of", "report",
 ]  # fmt: skip
 
 
-class FastConv2d(nn.Conv2d):
-    """`torch.nn.Conv2d` with Striate's kernels where they are the faster ones.
+class FastConv(_ConvNd):
+    """A convolution of PyTorch's with Striate's kernels where they are the faster ones.
 
     It holds the same parameters under the same names, and answers the same up to rounding. Other
     devices, other types than float32, other borders than zeros, autocast, and so little work that
@@ -32,8 +34,8 @@ class FastConv2d(nn.Conv2d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return what `torch.nn.Conv2d` does, normalised where FastBatchNorm2d has to be told."""
-        found = folded(self, x, FastBatchNorm2d)
+        """Return what PyTorch's does, normalised where a FastBatchNorm has to be told."""
+        found = folded(self, x, FastBatchNorm)
         if found is None:
             return super().forward(x)
         weight, bias, norm = found
@@ -43,6 +45,14 @@ class FastConv2d(nn.Conv2d):
         if not _ours(self, x, weight):
             return super()._conv_forward(x, weight, bias)
         return _convolved(self, x, weight, bias)
+
+
+class FastConv2d(FastConv, nn.Conv2d):
+    """`torch.nn.Conv2d`, see FastConv."""
+
+
+class FastConv3d(FastConv, nn.Conv3d):
+    """`torch.nn.Conv3d`, see FastConv."""
 
 
 class FastConvTranspose2d(nn.ConvTranspose2d):
@@ -74,18 +84,18 @@ class FastConvTranspose2d(nn.ConvTranspose2d):
         return transposed(x, weight, stride, padding, extra, dilation, self.groups)
 
 
-class FastBatchNorm2d(nn.BatchNorm2d):
-    """`torch.nn.BatchNorm2d`, in training by Striate's kernel where its answer is large.
+class FastBatchNorm(_BatchNorm):
+    """A batch normalisation of PyTorch's, in training by Striate's kernel where that is faster.
 
     What the convolution before it has normalised already it returns as it is.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return what `torch.nn.BatchNorm2d` does."""
+        """Return what PyTorch's does."""
         if marked(x, self):
             return x
         known = self.training or self.running_mean is None
-        if not (known and _plain(x, self.weight) and self._large(x)):
+        if not (known and _plain(x, self.weight) and self._pays(x)):
             return super().forward(x)
         y, mean, variance = batch_norm(x, self.weight, self.bias, epsilon=self.eps)
         rows = x.numel() // x.shape[1]
@@ -96,11 +106,14 @@ class FastBatchNorm2d(nn.BatchNorm2d):
         if isinstance(input, Tensor):  # and not what torch.fx traces with
             super()._check_input_dim(input)
 
-    def _large(self, x: Tensor) -> bool:
-        """Say whether x is one whose answer is worth memory of ours, and fits."""
-        fits = x.dim() == 4 and x.shape[1] == self.num_features
-        last = fits and x.is_contiguous(memory_format=torch.channels_last)
-        return last and x.numel() * x.element_size() >= LARGE
+    def _pays(self, x: Tensor) -> bool:
+        """Say whether x fits and its channels lie last.
+
+        On two axes PyTorch knows that order too: there an answer must be worth memory of ours.
+        """
+        fits = x.dim() > 2 and x.shape[1] == self.num_features and x.numel() > x.shape[1]
+        last = fits and x.movedim(1, -1).is_contiguous()
+        return last and x.numel() * x.element_size() >= (LARGE if x.dim() == 4 else ASKED)
 
     @torch.no_grad()
     def _learn(self, mean: Tensor, variance: Tensor) -> None:
@@ -114,18 +127,29 @@ class FastBatchNorm2d(nn.BatchNorm2d):
         variances.lerp_(variance, share)
 
 
+class FastBatchNorm2d(FastBatchNorm, nn.BatchNorm2d):
+    """`torch.nn.BatchNorm2d`, see FastBatchNorm."""
+
+
+class FastBatchNorm3d(FastBatchNorm, nn.BatchNorm3d):
+    """`torch.nn.BatchNorm3d`, see FastBatchNorm."""
+
+
 FAST: dict[type[nn.Module], type[nn.Module]] = {
     nn.Conv2d: FastConv2d,
+    nn.Conv3d: FastConv3d,
     nn.ConvTranspose2d: FastConvTranspose2d,
     nn.BatchNorm2d: FastBatchNorm2d,
+    nn.BatchNorm3d: FastBatchNorm3d,
 }
 
 # Multiply-and-adds in a call, which take as long as finding out who computes it. With a kernel for
 # each channel they take longer.
 SMALL, SMALL_DEPTHWISE = 3e7, 3e6
+ASKED = 2**18  # bytes to normalise, which take as long as asking for an operator of ours
 
 
-def _ours(layer: nn.Conv2d, x: Tensor, weight: Tensor) -> bool:
+def _ours(layer: _ConvNd, x: Tensor, weight: Tensor) -> bool:
     """Say whether a call is one that our kernels know; PyTorch has the message for wrong ones."""
     if not _plain(x, weight) or x.dim() != weight.dim() or not x.numel():
         return False
@@ -147,14 +171,14 @@ def _plain(x: Tensor, weight: Tensor | None) -> bool:
     return here and not torch.is_autocast_enabled("cpu") and not torch._C._get_tracing_state()
 
 
-def _convolved(layer: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def _convolved(layer: _ConvNd, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return convolution(
         x, weight, bias, stride=layer.stride, padding=_padding(layer), dilation=layer.dilation,
         groups=layer.groups,
     )  # fmt: skip
 
 
-def _padding(layer: nn.Conv2d) -> tuple[int, ...]:
+def _padding(layer: _ConvNd) -> tuple[int, ...]:
     """Return zeros before each axis; `same` has as many behind wherever `_unknown` let it pass."""
     if isinstance(layer.padding, str):
         return tuple(layer._reversed_padding_repeated_twice[::-2])
@@ -210,7 +234,7 @@ def _unknown(module: nn.Module, kind: type[nn.Module]) -> str:
     """Return why we have no kernel for a module of some kind; empty where we have one."""
     if type(module) is not kind:
         return f"{type(module).__name__} may compute something else than {kind.__name__}"
-    if not isinstance(module, nn.Conv2d):
+    if not isinstance(module, (nn.Conv2d, nn.Conv3d)):
         return ""
     if module.padding_mode != "zeros":
         return f"its border is {module.padding_mode}"
@@ -246,7 +270,7 @@ def kernel_of(layer: nn.Module, x: Tensor) -> str:
     direction, known = "forward", None
     if isinstance(layer, FastConvTranspose2d):
         direction, known = "input", layer._known(x)
-    elif isinstance(layer, FastConv2d) and _ours(layer, x, layer.weight):
+    elif isinstance(layer, FastConv) and _ours(layer, x, layer.weight):
         known = (x.shape[2:], layer.stride, _padding(layer), layer.dilation, layer.groups)
     if known is None:
         return NAMES[TORCH]

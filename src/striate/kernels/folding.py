@@ -79,7 +79,7 @@ def folded(
     if not any(one in tokens for one in active.tokens):
         return None
     norm = siblings.get(name)
-    if type(norm) is not kind or norm.training or norm.running_mean is None:
+    if not isinstance(norm, kind) or norm.training or norm.running_mean is None:
         return None
     known = (conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.weight, norm.bias)
     learns = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, *known))
