@@ -18,6 +18,14 @@ def own_cache(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("STRIATE_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
+@pytest.fixture(autouse=True, scope="session")
+def every_warning():
+    """What torch says once a process it says each time: no test depends on those before it."""
+    import torch
+
+    torch.set_warn_always(True)
+
+
 @pytest.fixture(autouse=True)
 def own_arithmetic():
     """A training flushes denormals and sets threads; the next test must not inherit that."""

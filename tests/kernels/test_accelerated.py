@@ -14,6 +14,8 @@ from striate.kernels.accelerated import FastConv2d, accelerate, as_torch, kernel
 from striate.kernels.compiled import backend
 from striate.kernels.dispatch import Call
 
+pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
+
 
 def network():
     torch.manual_seed(0)
@@ -27,7 +29,6 @@ def network():
     )  # fmt: skip
 
 
-@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
 def test_answers_gradients_and_names_stay():
     plain, x = network(), torch.randn(2, 3, 20, 20)
     fast = striate.accelerate(copy.deepcopy(plain))
