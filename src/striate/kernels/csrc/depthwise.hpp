@@ -39,26 +39,45 @@ INLINE Piece piece_of(const Lines& lines, int64_t part) {
           least(at + PIECE, lines.axis[2].count)};
 }
 
-// Call each(tap, first) for the taps that lie inside, for neighbours from p: `first` is the place
-// of what the first of them reads. Inside: all taps along the line do, of all neighbours.
-template <bool Inside, typename Each>
-INLINE void taps_of(const Lines& lines, const Piece& at, int64_t p, Each each) {
+// A line of x that a piece sees: where its column 0 lies, and which tap meets it first.
+struct Seen {
+  int64_t x, tap;
+};
+
+// Those of a piece; null where there is no memory.
+INLINE const Seen* lines_of(const Lines& lines, const Piece& at, int64_t& count) {
   const Axis &z = lines.axis[0], &y = lines.axis[1], &w = lines.axis[2];
-  const int64_t start = p * w.stride + w.base;
-  for (int64_t i = 0; i < z.taps; ++i) {
+  constexpr int64_t FLOATS = sizeof(Seen) / sizeof(float);
+  auto* seen = reinterpret_cast<Seen*>(striate::scratch(3, (z.taps * y.taps + 1) * FLOATS));
+  count = 0;
+  for (int64_t i = 0; seen && i < z.taps; ++i) {
     const int64_t plane = at.z * z.stride + z.base + i * z.reach;
     if (plane < 0 || plane >= z.from) continue;
     for (int64_t j = 0; j < y.taps; ++j) {
       const int64_t row = at.y * y.stride + y.base + j * y.reach;
       if (row < 0 || row >= y.from) continue;
-      const int64_t line = ((at.image * z.from + plane) * y.from + row) * w.from;
-      for (int64_t l = 0; l < w.taps; ++l) {
-        const int64_t x = start + l * w.reach;
-        if (!Inside && (x < 0 || x >= w.from)) continue;
-        each((i * y.taps + j) * w.taps + l, (line + x) * lines.c);
-      }
+      const int64_t line = (at.image * z.from + plane) * y.from + row;
+      seen[count++] = {line * w.from * lines.c, (i * y.taps + j) * w.taps};
     }
   }
+  return seen;
+}
+
+// The taps along a line that lie inside, of neighbour p.
+struct Range {
+  int64_t begin, end;
+};
+
+INLINE Range inside_of(const Axis& axis, int64_t p) {
+  const int64_t start = p * axis.stride + axis.base;
+  Range taps{0, axis.taps};
+  const auto is_in = [&](int64_t t) {
+    const int64_t x = start + t * axis.reach;
+    return x >= 0 && x < axis.from;
+  };
+  while (taps.begin < taps.end && !is_in(taps.begin)) ++taps.begin;
+  while (taps.begin < taps.end && !is_in(taps.end - 1)) --taps.end;
+  return taps;
 }
 
 // How many neighbours from p on have all their taps inside.
@@ -69,23 +88,31 @@ INLINE int64_t inside_from(const Axis& axis, int64_t p) {
   return first < 0 || last >= axis.from ? 0 : (axis.from - 1 - last) / axis.stride + 1;
 }
 
-// Call each.run<Many, Inside>(p) for neighbours p, p + 1, ... of a piece: many of them at once
-// where their taps lie inside.
+// Call each.many<Count>(p) for neighbours p, p + 1, ... of a piece that have all taps inside, and
+// each.one(p, taps) for those that are left.
 template <typename Each>
 INLINE void neighbours(const Lines& lines, const Piece& at, const Each& each) {
   for (int64_t p = at.begin; p < at.end;) {
     const int64_t many = least(inside_from(lines.axis[2], p), at.end - p);
     if (many >= 8) {
-      each.template run<8, true>(p);
+      each.template many<8>(p);
       p += 8;
     } else if (many >= 4) {
-      each.template run<4, true>(p);
+      each.template many<4>(p);
       p += 4;
     } else {
-      each.template run<1, false>(p);
+      each.one(p, inside_of(lines.axis[2], p));
       ++p;
     }
   }
+}
+
+// Call each(o, LANES) for whole vectors of channels, each(o, left) for what is left of them.
+template <typename Each>
+INLINE void vectors(int64_t first, int64_t channels, Each each) {
+  int64_t o = first;
+  for (; o + LANES <= channels; o += LANES) each(o, LANES);  // a count that the compiler knows
+  if (o < channels) each(o, channels - o);
 }
 
 // ---- answers, and the gradient to the input
@@ -94,47 +121,79 @@ struct Spread {
   const Lines& lines;
   const float *x, *kernel;  // kernel: [tap][channel]
   Finish finish;
+  bool failed;
 };
 
 struct SpreadPiece {
   const Spread& own;
-  Piece at;
+  int64_t line;  // of answers: its column 0, in floats
+  const Seen* seen;
+  int64_t count;
 
-  template <int Many, bool Inside>
-  INLINE void run(int64_t p) const {
+  // Neighbours p, p + 1, ..., and vectors of channels o, o + LANES, ...
+  template <int Many, int Wide>
+  INLINE void sum_up(int64_t p, Range taps, int64_t o, int64_t left) const {
     const Lines& lines = own.lines;
-    const Axis *z = &lines.axis[0], *y = &lines.axis[1], *w = &lines.axis[2];
-    const int64_t step = w->stride * lines.c, plane = z->first + at.z * z->step;
-    const int64_t line = ((at.image * z->to + plane) * y->to + y->first + at.y * y->step) * w->to;
-    for (int64_t o = 0; o < lines.c; o += LANES) {
-      const int64_t left = least(lines.c - o, LANES);
-      Vector sum[Many];
-      const Vector bias = own.finish.bias_of(o, left);
+    const Axis& w = lines.axis[2];
+    const int64_t step = w.stride * lines.c, reach = w.reach * lines.c;
+    const int64_t start = (p * w.stride + w.base + taps.begin * w.reach) * lines.c + o;
+    const Finish finish = own.finish;  // a copy, that what is stored cannot change
+    Vector sum[Many][Wide];
 #pragma GCC unroll 8
-      for (int k = 0; k < Many; ++k) sum[k] = bias;
-      const auto add = [&](int64_t lanes) INLINE_LAMBDA {
-        taps_of<Inside>(lines, at, p, [&](int64_t tap, int64_t first) INLINE_LAMBDA {
-          const Vector weight = load(own.kernel + tap * lines.wide + o);
-          const float* x = own.x + first + o;
+    for (int k = 0; k < Many; ++k)
+#pragma GCC unroll 4
+      for (int v = 0; v < Wide; ++v) sum[k][v] = finish.bias_of(o + v * LANES, left);
+    for (int64_t i = 0; i < count; ++i) {
+      const float* x = own.x + seen[i].x + start;
+      const float* kernel = own.kernel + (seen[i].tap + taps.begin) * lines.wide + o;
+      for (int64_t t = taps.begin; t < taps.end; ++t, x += reach, kernel += lines.wide)
+#pragma GCC unroll 4
+        for (int v = 0; v < Wide; ++v) {
+          const Vector weight = load(kernel + v * LANES);
 #pragma GCC unroll 8
-          for (int k = 0; k < Many; ++k) sum[k] += weight * get(x + k * step, lanes);
-        });
-      };
-      if (left == LANES)
-        add(LANES);  // a count that the compiler knows
-      else
-        add(left);
-#pragma GCC unroll 8
-      for (int k = 0; k < Many; ++k)
-        own.finish.put_at((line + w->first + (p + k) * w->step) * lines.c + o, sum[k], left);
+          for (int k = 0; k < Many; ++k) sum[k][v] += weight * get(x + k * step + v * LANES, left);
+        }
     }
+    const int64_t to = line + (w.first + p * w.step) * lines.c + o;
+#pragma GCC unroll 8
+    for (int k = 0; k < Many; ++k)
+#pragma GCC unroll 4
+      for (int v = 0; v < Wide; ++v)
+        finish.put_at(to + k * w.step * lines.c + v * LANES, sum[k][v], left);
+  }
+
+  template <int Many>
+  INLINE void many(int64_t p) const {
+    const Range all{0, own.lines.axis[2].taps};
+    vectors(0, own.lines.c, [&](int64_t o, int64_t left) INLINE_LAMBDA {
+      sum_up<Many, 1>(p, all, o, left);
+    });
+  }
+
+  // A single one: vectors of channels side by side hide how long each addition takes.
+  INLINE void one(int64_t p, Range taps) const {
+    constexpr int WIDE_ONE = 4;
+    int64_t o = 0;
+    for (; o + WIDE_ONE * LANES <= own.lines.c; o += WIDE_ONE * LANES)
+      sum_up<1, WIDE_ONE>(p, taps, o, LANES);
+    vectors(o, own.lines.c, [&](int64_t at, int64_t left) INLINE_LAMBDA {
+      sum_up<1, 1>(p, taps, at, left);
+    });
   }
 };
 
 inline void spread_part(void* context, int64_t part, int) {
-  const Spread& own = *static_cast<Spread*>(context);
-  const SpreadPiece piece{own, piece_of(own.lines, part)};
-  neighbours(own.lines, piece.at, piece);
+  Spread& own = *static_cast<Spread*>(context);
+  const Piece at = piece_of(own.lines, part);
+  const Axis *z = &own.lines.axis[0], *y = &own.lines.axis[1], *w = &own.lines.axis[2];
+  const int64_t plane = at.image * z->to + z->first + at.z * z->step;
+  const int64_t line = (plane * y->to + y->first + at.y * y->step) * w->to * own.lines.c;
+  SpreadPiece piece{own, line, nullptr, 0};
+  piece.seen = lines_of(own.lines, at, piece.count);
+  if (piece.seen)
+    neighbours(own.lines, at, piece);
+  else
+    own.failed = true;
 }
 
 // The taps of these axes, [tap][channel].
@@ -156,9 +215,9 @@ inline int spread_lines(const StriateConv& g, const Axes& axes, const float* x,
   float* kernel = striate::scratch(2, lines.taps * lines.wide + LANES);
   if (!kernel) return STRIATE_NO_MEMORY;
   pack_taps(g, lines, weight, kernel);
-  Spread own{lines, x, kernel, finish};
+  Spread own{lines, x, kernel, finish, false};
   striate::parallel(lines.parts, static_cast<int>(g.threads), spread_part, &own);
-  return STRIATE_DONE;
+  return own.failed ? STRIATE_NO_MEMORY : STRIATE_DONE;
 }
 
 inline int depthwise_forward(const StriateConv& g, const float* x, const float* weight,
@@ -179,41 +238,45 @@ struct Collect {
   const float *x, *dy;
   float* sums;  // [copy][2][tap][channel]: of a few lines, of all before them
   int64_t copies;
+  bool failed;
 };
 
 struct CollectPiece {
   const Collect& own;
-  Piece at;
+  int64_t line;  // of dy: its column 0, in floats
+  const Seen* seen;
+  int64_t count;
   float* sums;
 
-  template <int Many, bool Inside>
-  INLINE void run(int64_t p) const {
+  template <int Many>
+  INLINE void add(int64_t p, Range taps) const {
     const Lines& lines = own.lines;
-    const Axis *z = &lines.axis[0], *y = &lines.axis[1], *w = &lines.axis[2];
-    const int64_t step = w->stride * lines.c;
-    const float* line =
-        own.dy + (((at.image * z->to + at.z) * y->to + at.y) * w->to + p) * lines.c;
-    for (int64_t o = 0; o < lines.c; o += LANES) {
-      const int64_t left = least(lines.c - o, LANES);
-      const auto add = [&](int64_t lanes) INLINE_LAMBDA {
-        Vector dy[Many];
+    const Axis& w = lines.axis[2];
+    const int64_t step = w.stride * lines.c, reach = w.reach * lines.c;
+    const int64_t start = (p * w.stride + w.base + taps.begin * w.reach) * lines.c;
+    vectors(0, lines.c, [&](int64_t o, int64_t left) INLINE_LAMBDA {
+      Vector dy[Many];
 #pragma GCC unroll 8
-        for (int k = 0; k < Many; ++k) dy[k] = get(line + k * lines.c + o, lanes);
-        taps_of<Inside>(lines, at, p, [&](int64_t tap, int64_t first) INLINE_LAMBDA {
-          float* to = sums + tap * lines.wide + o;
-          const float* x = own.x + first + o;
-          Vector sum = load(to);
+      for (int k = 0; k < Many; ++k) dy[k] = get(own.dy + line + (p + k) * lines.c + o, left);
+      for (int64_t i = 0; i < count; ++i) {
+        const float* x = own.x + seen[i].x + start + o;
+        float* to = sums + (seen[i].tap + taps.begin) * lines.wide + o;
+        for (int64_t t = taps.begin; t < taps.end; ++t, x += reach, to += lines.wide) {
+          Vector sum[2] = {load(to), Vector{}};  // two, so that additions need not wait
 #pragma GCC unroll 8
-          for (int k = 0; k < Many; ++k) sum += dy[k] * get(x + k * step, lanes);
-          store(to, sum);
-        });
-      };
-      if (left == LANES)
-        add(LANES);  // a count that the compiler knows
-      else
-        add(left);
-    }
+          for (int k = 0; k < Many; ++k) sum[k % 2] += dy[k] * get(x + k * step, left);
+          store(to, Many > 1 ? sum[0] + sum[1] : sum[0]);
+        }
+      }
+    });
   }
+
+  template <int Many>
+  INLINE void many(int64_t p) const {
+    add<Many>(p, {0, own.lines.axis[2].taps});
+  }
+
+  INLINE void one(int64_t p, Range taps) const { add<1>(p, taps); }
 };
 
 INLINE void pour(float* from, float* to, int64_t count) {
@@ -226,15 +289,23 @@ INLINE void pour(float* from, float* to, int64_t count) {
 // A copy sums every `copies`-th piece, always the same: sums do not depend on who was faster. Sums
 // of few numbers are added to that of many, which would round them off one by one.
 inline void collect_part(void* context, int64_t copy, int) {
-  const Collect& own = *static_cast<Collect*>(context);
+  Collect& own = *static_cast<Collect*>(context);
   const int64_t floats = own.lines.taps * own.lines.wide;
   float *few = own.sums + copy * 2 * floats, *all = few + floats;
   for (int64_t i = 0; i < 2 * floats; i += LANES) store(few + i, Vector{});
   int64_t summed = 0;
   for (int64_t part = copy; part < own.lines.parts; part += own.copies) {
-    const CollectPiece piece{own, piece_of(own.lines, part), few};
-    neighbours(own.lines, piece.at, piece);
-    summed += piece.at.end - piece.at.begin;
+    const Piece at = piece_of(own.lines, part);
+    const Axis *z = &own.lines.axis[0], *y = &own.lines.axis[1], *w = &own.lines.axis[2];
+    const int64_t line = ((at.image * z->to + at.z) * y->to + at.y) * w->to * own.lines.c;
+    CollectPiece piece{own, line, nullptr, 0, few};
+    piece.seen = lines_of(own.lines, at, piece.count);
+    if (!piece.seen) {
+      own.failed = true;
+      return;
+    }
+    neighbours(own.lines, at, piece);
+    summed += at.end - at.begin;
     if (summed >= 2 * PIECE) {
       pour(few, all, floats);
       summed = 0;
@@ -249,8 +320,9 @@ inline int depthwise_weight(const StriateConv& g, const float* x, const float* d
   const int64_t copies = lines.parts > g.threads ? g.threads : 1;
   float* sums = striate::scratch(2, copies * 2 * floats);
   if (!sums) return STRIATE_NO_MEMORY;
-  Collect own{lines, x, dy, sums, copies};
+  Collect own{lines, x, dy, sums, copies, false};
   striate::parallel(copies, static_cast<int>(g.threads), collect_part, &own);
+  if (own.failed) return STRIATE_NO_MEMORY;
   const Axis* axis = lines.axis;
   const float* from = sums + floats;
   for (int64_t i = 0; i < axis[0].taps; ++i)
