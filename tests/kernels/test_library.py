@@ -23,19 +23,22 @@ def test_the_peak_is_that_of_a_processor():
     assert 0.5 < library.peak(0.02) < 1000  # 1e9 multiply-and-adds a second
 
 
-def test_the_structure_is_that_of_the_header():
+@pytest.mark.parametrize("name", ["Conv", "Norm", "Separable"])
+def test_the_structure_is_that_of_the_header(name):
     home = Path(__file__).parents[2] / "src" / "striate" / "kernels" / "csrc"
     header = (home / "api.h").read_text()
-    body = header.partition("typedef struct StriateConv {")[2].partition("} StriateConv;")[0]
+    body = header.partition(f"typedef struct Striate{name} {{")[2].partition(f"}} Striate{name};")[
+        0
+    ]
     plain = re.sub(r"/\*.*?\*/", "", body, flags=re.DOTALL)
     named = [
         part.strip()
         for line in plain.split(";")
-        for part in line.strip().removeprefix("int64_t").removeprefix("double").split(",")
+        for part in re.sub(r"^(int64_t|double|Striate\w+) ", "", line.strip()).split(",")
         if part.strip()
     ]
-    ours = [f"{name}[3]" if kind is library.THREE else name for name, kind in library.Conv._fields_]
-    assert named == ours
+    fields = getattr(library, name)._fields_
+    assert named == [f"{name}[3]" if kind is library.THREE else name for name, kind in fields]
 
 
 def test_what_the_library_cannot_do_is_said():

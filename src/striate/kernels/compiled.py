@@ -22,20 +22,21 @@ from torch import Tensor
 from torch._dynamo.backends.common import aot_autograd
 from torch.fx import GraphModule, Node
 
-from striate.kernels import chains, convolution, norm  # noqa: F401  # norm defines operators
+from striate.kernels import chains, convolution, norm, separable  # noqa: F401  # norm defines operators
 from striate.kernels.convolution import transposed
 from striate.kernels.library import reason
-from striate.kernels.nodes import call as _call
-from striate.kernels.nodes import original as _original
-from striate.kernels.nodes import parts as _parts
-from striate.kernels.nodes import readers as _readers
-from striate.kernels.nodes import value as _value
+from striate.kernels.nodes import call, original, parts, readers, value
 from striate.kernels.prepared import Memo, split
 
 __all__ = ["backend", "rewrite"]
 
 aten, ours = torch.ops.aten, torch.ops.striate
-CONVOLUTIONS = (ours.convolve.default, ours.convolve_clipped.default)
+# Where operators have what depends on weights alone.
+READ = {
+    ours.convolve.default: (1, 2),
+    ours.convolve_clipped.default: (1, 2),
+    ours.separable.default: (1, 2, 8),
+}
 
 
 def backend(graph: GraphModule, inputs: Sequence[Tensor]) -> Callable[..., Any]:
@@ -55,15 +56,26 @@ def _as_it_stands(graph: GraphModule, inputs: Sequence[Tensor]) -> Callable[...,
 def _rewritten(module: GraphModule, inputs: Sequence[Tensor]) -> Callable[..., Any]:
     """Return what runs inference: what weights alone decide is computed when they change."""
     graph = rewrite(module).graph
-    convolutions = [
-        node for kind in CONVOLUTIONS for node in graph.find_nodes(op="call_function", target=kind)
+    if not reason():
+        separable.replace(graph)
+    weights = [
+        arg
+        for node in graph.nodes
+        if node.target in READ
+        for place in READ[node.target]
+        for arg in _leaves(node.args[place])
     ]
-    weights = [arg for node in convolutions for arg in node.args[1:3] if isinstance(arg, Node)]
     if not weights:
         return make_boxed_func(module.forward)
     before, chosen = split(module, weights)
     memo = Memo(before.forward)
     return make_boxed_func(lambda *given: module.forward(*given, *memo(*chosen(given))))
+
+
+def _leaves(arg: Any) -> list[Node]:
+    """Return the nodes of an argument: itself, or those in its list."""
+    found = arg if isinstance(arg, list | tuple) else [arg]
+    return [node for node in found if isinstance(node, Node)]
 
 
 def _parted(joint: GraphModule, *args: Any, **kwargs: Any) -> tuple[GraphModule, GraphModule]:
@@ -99,12 +111,12 @@ def rewrite(module: GraphModule) -> GraphModule:
 
 def _ours(x: Any, *others: Any) -> bool:
     """Say whether all of them are float32 on the CPU, x a batch of one to three axes."""
-    values = [_value(node) for node in (x, *others) if node is not None]
+    known = [value(node) for node in (x, *others) if node is not None]
     typed = all(
-        isinstance(value, Tensor) and value.dtype == torch.float32 and value.device.type == "cpu"
-        for value in values
+        isinstance(one, Tensor) and one.dtype == torch.float32 and one.device.type == "cpu"
+        for one in known
     )
-    return typed and values[0].dim() in (3, 4, 5)
+    return typed and known[0].dim() in (3, 4, 5)
 
 
 # What stands behind it
@@ -161,7 +173,7 @@ def _only_reader(node: Node) -> Node | None:
 
     It asks whether what it reads lies between the bounds, which what is clipped can tell as well.
     """
-    found = [user for user in _readers(node) if user.target is not aten.hardtanh_backward.default]
+    found = [user for user in readers(node) if user.target is not aten.hardtanh_backward.default]
     return found[0] if len(found) == 1 and found[0] in node.users else None
 
 
@@ -173,7 +185,7 @@ def _addend(sum_: Node | None, answer: Node) -> Any:
     addend = second if first is answer else first
     if not isinstance(addend, Node) or addend is answer or not _ours(addend):
         return None
-    return addend if _value(addend).shape == _value(answer).shape else None
+    return addend if value(addend).shape == value(answer).shape else None
 
 
 def _bounds(node: Node | None) -> tuple[float, float] | None:
@@ -191,47 +203,47 @@ def _bounds(node: Node | None) -> tuple[float, float] | None:
 
 def _convolve(node: Node) -> None:
     x, weight, bias, stride, padding, dilation, turned, extra, groups = node.args
-    if not _ours(x, weight) or _value(x).dim() != _value(weight).dim():
+    if not _ours(x, weight) or value(x).dim() != value(weight).dim():
         return
     how = (list(stride), list(padding), list(dilation), groups)  # type: ignore[arg-type]
     if not turned:
-        node.replace_all_uses_with(_call(node, ours.convolve.default, x, weight, bias, *how))
+        node.replace_all_uses_with(call(node, ours.convolve.default, x, weight, bias, *how))
         return
-    known = transposed(_value(x), _value(weight), *how[:2], extra, *how[2:])  # type: ignore[arg-type]
+    known = transposed(value(x), value(weight), *how[:2], extra, *how[2:])  # type: ignore[arg-type]
     if known is None:
         return
-    y = _call(node, ours.convolve_input.default, x, weight, *known)
+    y = call(node, ours.convolve_input.default, x, weight, *known)
     if bias is not None:
-        each = [-1, *[1] * (_value(x).dim() - 2)]
-        y = _call(node, aten.add.Tensor, y, _call(node, aten.view.default, bias, each))
+        each = [-1, *[1] * (value(x).dim() - 2)]
+        y = call(node, aten.add.Tensor, y, call(node, aten.view.default, bias, each))
     node.replace_all_uses_with(y)
 
 
 def _convolve_backward(node: Node) -> None:
     dy, x, weight, _, stride, padding, dilation, turned, extra, groups, wanted = node.args
-    if not _ours(dy, x, weight) or _value(x).dim() != _value(weight).dim():
+    if not _ours(dy, x, weight) or value(x).dim() != value(weight).dim():
         return
     how = (list(stride), list(padding), list(dilation), groups)  # type: ignore[arg-type]
-    if turned and transposed(_value(x), _value(weight), *how[:2], extra, *how[2:]) is None:  # type: ignore[arg-type]
+    if turned and transposed(value(x), value(weight), *how[:2], extra, *how[2:]) is None:  # type: ignore[arg-type]
         return
-    found = _parts(node)
+    found = parts(node)
     if 0 in found and wanted[0]:  # type: ignore[index]
-        size = list(_value(x).shape[2:])
+        size = list(value(x).shape[2:])
         gradient = (
-            _call(node, ours.convolve.default, dy, weight, None, *how)
+            call(node, ours.convolve.default, dy, weight, None, *how)
             if turned
-            else _call(node, ours.convolve_input.default, dy, weight, size, *how)
+            else call(node, ours.convolve_input.default, dy, weight, size, *how)
         )
         found[0].replace_all_uses_with(gradient)
     if 1 in found and wanted[1]:  # type: ignore[index]
-        size, order = list(_value(weight).shape[2:]), convolution.lies_last(_value(weight))
+        size, order = list(value(weight).shape[2:]), convolution.lies_last(value(weight))
         ends = (dy, x) if turned else (x, dy)
         found[1].replace_all_uses_with(
-            _call(node, ours.convolve_weight.default, *ends, size, *how, order)
+            call(node, ours.convolve_weight.default, *ends, size, *how, order)
         )
     if 2 in found and wanted[2]:  # type: ignore[index]
-        axes = [0, *range(2, _value(dy).dim())]
-        found[2].replace_all_uses_with(_call(node, aten.sum.dim_IntList, dy, axes))
+        axes = [0, *range(2, value(dy).dim())]
+        found[2].replace_all_uses_with(call(node, aten.sum.dim_IntList, dy, axes))
 
 
 def _finish(node: Node) -> None:
@@ -242,14 +254,14 @@ def _finish(node: Node) -> None:
     x, weight, bias, *how = node.args
     args = (x, weight, bias, behind.addend, *behind.bounds, *how)
     with node.graph.inserting_before(behind.sum or node):
-        y = _call(node, ours.convolve_clipped.default, *args)
+        y = call(node, ours.convolve_clipped.default, *args)
     behind.replace(y)
 
 
 def _normalise(node: Node) -> None:
     """One operator for normalisation and what stands behind it, and one for their gradients."""
     x, weight, bias, running_mean, running_var, training, momentum, epsilon = node.args
-    found = _parts(node)
+    found = parts(node)
     answer = found.get(0)
     if not training or answer is None or not _ours(x, weight, bias):
         return
@@ -257,20 +269,20 @@ def _normalise(node: Node) -> None:
     statistics = [user for k, part in found.items() if k for user in part.users]
     if behind.sum is not None and any(user < behind.sum for user in statistics):
         behind = Behind(answer)
-    gradients = [user for user in _readers(found[1]) if _is_gradient(user, x)] if 1 in found else []
+    gradients = [user for user in readers(found[1]) if _is_gradient(user, x)] if 1 in found else []
     masked = {gradient: _mask(gradient, behind) for gradient in gradients}
     how = (epsilon, *behind.bounds)
     with node.graph.inserting_before(behind.sum or node):
-        fused = _call(node, ours.normalise.default, x, weight, bias, behind.addend, *how)
-        y, mean, variance = (_call(node, operator.getitem, fused, k) for k in range(3))
-        rows = _value(x).numel() // _value(x).shape[1]
-        unbiased = _call(node, aten.mul.Tensor, variance, rows / max(rows - 1, 1))
-        inverse = _call(node, aten.rsqrt.default, _call(node, aten.add.Tensor, variance, epsilon))
+        fused = call(node, ours.normalise.default, x, weight, bias, behind.addend, *how)
+        y, mean, variance = (call(node, operator.getitem, fused, k) for k in range(3))
+        rows = value(x).numel() // value(x).shape[1]
+        unbiased = call(node, aten.mul.Tensor, variance, rows / max(rows - 1, 1))
+        inverse = call(node, aten.rsqrt.default, call(node, aten.add.Tensor, variance, epsilon))
         new = {
             1: mean,
             2: inverse,
-            3: _call(node, aten.lerp.Scalar, running_mean, mean, momentum),
-            4: _call(node, aten.lerp.Scalar, running_var, unbiased, momentum),
+            3: call(node, aten.lerp.Scalar, running_mean, mean, momentum),
+            4: call(node, aten.lerp.Scalar, running_var, unbiased, momentum),
         }
     behind.replace(y)
     for k, part in found.items():
@@ -293,10 +305,10 @@ def _mask(gradient: Node, behind: Behind) -> Node | None:
         return None
     if mask.target is aten.threshold_backward.default:
         known = mask.args[2] == 0 and behind.bounds == (0, inf)
-        return mask if known and _original(mask.args[1]) is behind.activation else None
+        return mask if known and original(mask.args[1]) is behind.activation else None
     if mask.target is aten.hardtanh_backward.default:
         known = mask.args[2:] == behind.bounds
-        return mask if known and _original(mask.args[1]) is behind.before else None
+        return mask if known and original(mask.args[1]) is behind.before else None
     return None
 
 
@@ -306,12 +318,12 @@ def _normalise_backward(
     """Put ours in the place of the gradient of normalisation, and of the activation's before it."""
     x, dy = gradient.args[1], gradient.args[0] if mask is None else mask.args[0]
     with gradient.graph.inserting_before(gradient if mask is None else mask):
-        own = _call(gradient, ours.normalise_backward.default, x, dy, y, *known)
-        parts = [_call(gradient, operator.getitem, own, k) for k in range(4)]
-    for k, part in _parts(gradient).items():
-        part.replace_all_uses_with(parts[k])
+        own = call(gradient, ours.normalise_backward.default, x, dy, y, *known)
+        new = [call(gradient, operator.getitem, own, k) for k in range(4)]
+    for k, part in parts(gradient).items():
+        part.replace_all_uses_with(new[k])
     if mask is not None and y is not None:
-        mask.replace_all_uses_with(parts[3])
+        mask.replace_all_uses_with(new[3])
 
 
 def _fold(node: Node) -> None:
@@ -320,20 +332,20 @@ def _fold(node: Node) -> None:
     if not isinstance(before, Node) or before.target is not aten.convolution.default:
         return
     x, kernels, shift, *how = before.args
-    if how[3] or len(before.users) != 1 or not _ours(x, kernels, mean) or 0 not in _parts(node):
+    if how[3] or len(before.users) != 1 or not _ours(x, kernels, mean) or 0 not in parts(node):
         return
-    scale = _call(node, aten.rsqrt.default, _call(node, aten.add.Tensor, variance, epsilon))
+    scale = call(node, aten.rsqrt.default, call(node, aten.add.Tensor, variance, epsilon))
     if weight is not None:
-        scale = _call(node, aten.mul.Tensor, scale, weight)
-    each = [-1, *[1] * (_value(kernels).dim() - 1)]
-    scaled = _call(node, aten.mul.Tensor, kernels, _call(node, aten.view.default, scale, each))
-    centre = mean if shift is None else _call(node, aten.sub.Tensor, mean, shift)
-    moved = _call(node, aten.mul.Tensor, centre, scale)
+        scale = call(node, aten.mul.Tensor, scale, weight)
+    each = [-1, *[1] * (value(kernels).dim() - 1)]
+    scaled = call(node, aten.mul.Tensor, kernels, call(node, aten.view.default, scale, each))
+    centre = mean if shift is None else call(node, aten.sub.Tensor, mean, shift)
+    moved = call(node, aten.mul.Tensor, centre, scale)
     moved = (
-        _call(node, aten.neg.default, moved)
+        call(node, aten.neg.default, moved)
         if bias is None
-        else _call(node, aten.sub.Tensor, bias, moved)
+        else call(node, aten.sub.Tensor, bias, moved)
     )
     args = (x, scaled, moved, *how)
-    folded = _call(before, aten.convolution.default, *args)
-    _parts(node)[0].replace_all_uses_with(folded)
+    folded = call(before, aten.convolution.default, *args)
+    parts(node)[0].replace_all_uses_with(folded)

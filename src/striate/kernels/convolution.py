@@ -178,7 +178,7 @@ def convolve(
     stride: Numbers, padding: Numbers, dilation: Numbers, groups: int,
 ) -> Tensor:  # fmt: skip
     """Correlate."""
-    return _convolved(x, weight, bias, None, -inf, inf, stride, padding, dilation, groups)
+    return convolved(x, weight, bias, None, -inf, inf, stride, padding, dilation, groups)
 
 
 @torch.library.custom_op("striate::convolve_clipped", mutates_args=(), device_types="cpu")
@@ -187,13 +187,14 @@ def convolve_clipped(
     stride: Numbers, padding: Numbers, dilation: Numbers, groups: int,
 ) -> Tensor:  # fmt: skip
     """Correlate, add what has the shape of the answer, and clip: clip(x * w + bias + addend)."""
-    return _convolved(x, weight, bias, addend, low, high, stride, padding, dilation, groups)
+    return convolved(x, weight, bias, addend, low, high, stride, padding, dilation, groups)
 
 
-def _convolved(
+def convolved(
     x: Tensor, weight: Tensor, bias: Tensor | None, addend: Tensor | None, low: float, high: float,
     stride: Numbers, padding: Numbers, dilation: Numbers, groups: int,
 ) -> Tensor:  # fmt: skip
+    """Correlate, add and clip by the algorithm that is the fastest here."""
     axes = x.dim() - 2
     own = geometry(x.shape[0], x.shape[2:], weight, stride, padding, dilation, groups)
     own.low, own.high = low, high

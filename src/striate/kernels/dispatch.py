@@ -8,7 +8,7 @@ import hashlib
 import json
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from math import prod
@@ -31,6 +31,7 @@ __all__ = [
     "estimate",
     "fastest",
     "foreseen",
+    "quickest",
     "remembered",
 ]
 
@@ -192,14 +193,24 @@ def fastest(call: Call, attempt: Callable[[int], Tensor]) -> Tensor:
         attempt: computes the call by the algorithm of that number; all give the same answer, up to
             rounding.
     """
-    if reason():
-        return attempt(TORCH)
+    return attempt(TORCH) if reason() else quickest(call.key, lambda: _able(call), attempt)
+
+
+def quickest(
+    key: str, able: Callable[[], Sequence[int]], attempt: Callable[[int], Tensor]
+) -> Tensor:
+    """Return attempt(way) of the way that is the fastest here, known by its key or tried now.
+
+    Args:
+        able: returns the ways that may be the fastest, where none is known yet.
+        attempt: computes it that way; all give the same answer, up to rounding.
+    """
     known = remembered()
-    if call.key not in known:
-        able = _able(call)
-        known[call.key] = able[0] if len(able) == 1 else _tried(able, attempt)
+    if key not in known:
+        ways = able()
+        known[key] = ways[0] if len(ways) == 1 else _tried(ways, attempt)
         _keep(known)
-    return attempt(known[call.key])
+    return attempt(known[key])
 
 
 def _able(call: Call) -> tuple[int, ...]:
@@ -209,7 +220,7 @@ def _able(call: Call) -> tuple[int, ...]:
     return tuple(k for k, value in cost.items() if measure or value < CLEAR * min(cost.values()))
 
 
-def _tried(algorithms: tuple[int, ...], attempt: Callable[[int], Tensor]) -> int:
+def _tried(algorithms: Sequence[int], attempt: Callable[[int], Tensor]) -> int:
     """Return the fastest of some algorithms, run in turns; the first turn does not count.
 
     Another process may disturb any turn, so the least time of each counts.

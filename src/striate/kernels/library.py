@@ -10,7 +10,7 @@ from pathlib import Path
 from striate.errors import UserError
 
 __all__ = [
-    *("Chain", "Conv", "Link", "LinkPointer", "Norm"),
+    *("Chain", "Conv", "Link", "LinkPointer", "Norm", "Separable"),
     *("choose", "fingerprint", "level", "library", "peak", "reason", "run", "setting"),
 ]
 
@@ -39,6 +39,17 @@ class Norm(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_int64) for name in ("rows", "c", "threads")),
         *((name, ctypes.c_double) for name in ("epsilon", "low", "high")),
+    ]
+
+
+class Separable(ctypes.Structure):
+    """A depthwise convolution between two pointwise ones as the library sees them."""
+
+    _fields_ = [
+        ("depth", Conv),
+        *((name, ctypes.c_int64) for name in ("c", "o")),
+        *((name, ctypes.c_double) for name in ("first_low", "first_high")),
+        *((name, ctypes.c_double) for name in ("last_low", "last_high")),
     ]
 
 
@@ -76,6 +87,7 @@ FUNCTIONS: dict[str, tuple[type[ctypes.Structure], int]] = {
     "depthwise_forward": (Conv, 5),
     "depthwise_input": (Conv, 3),
     "depthwise_weight": (Conv, 3),
+    "separable_forward": (Separable, 9),
     "winograd_forward": (Conv, 5),
     "winograd_weight": (Conv, 3),
     "norm_forward": (Norm, 7),
@@ -184,7 +196,7 @@ def fingerprint(tensors: Sequence[tuple[int, int]]) -> int:
     return int(found.striate_fingerprint(addresses, counts, ctypes.c_int64(count)))
 
 
-def run(function: str, geometry: Conv | Norm | Chain, *tensors: int | None) -> None:
+def run(function: str, geometry: Conv | Norm | Chain | Separable, *tensors: int | None) -> None:
     """Call a function of the library.
 
     Args:

@@ -4,6 +4,7 @@ In inference that is most of what stands before a convolution: normalisation fol
 and kernels in the order in which oneDNN reads them.
 """
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -121,7 +122,7 @@ def _ancestors(node: Node) -> set[Node]:
 
 def _by_chance(node: Node) -> bool:
     """Say whether a node gives something else each time, or changes what it is given."""
-    if node.op == "placeholder":
+    if node.op == "placeholder" or node.target is operator.getitem:
         return False
     tags = getattr(node.target, "tags", ())
     schema = getattr(node.target, "_schema", None)

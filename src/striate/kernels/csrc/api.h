@@ -64,6 +64,24 @@ STRIATE_API int striate_depthwise_input(const StriateConv* g, const float* dy, c
 STRIATE_API int striate_depthwise_weight(const StriateConv* g, const float* x, const float* dy,
                                          float* dw);
 
+/* A depthwise convolution of two axes between two pointwise ones, the first of which may be missing:
+ * m = clip(kernel * clip(first x + first_bias) + kernel_bias), y = clip(last m + last_bias + addend).
+ * Numbers for the channels between stand in blocks of 32, the last one of 16 or 32, and are 0 where
+ * there is no channel: first is [block][c][32], kernel [block][tap][32], last [channel][o rounded
+ * up to 16]; both biases between have as many. last_bias and addend may be null. */
+typedef struct StriateSeparable {
+  StriateConv depth;            /* the depthwise one, with its bounds; weight_* are not read */
+  int64_t c, o;                 /* channels of x, 0 where the first is missing; of y */
+  double first_low, first_high; /* bounds of the first, and of the last */
+  double last_low, last_high;
+} StriateSeparable;
+
+STRIATE_API int striate_separable_forward(const StriateSeparable* g, const float* x,
+                                          const float* first, const float* first_bias,
+                                          const float* kernel, const float* kernel_bias,
+                                          const float* last, const float* last_bias,
+                                          const float* addend, float* y);
+
 /* Batch normalisation of `rows` pixels of c channels each. */
 typedef struct StriateNorm {
   int64_t rows, c, threads;

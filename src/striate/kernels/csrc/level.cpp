@@ -5,6 +5,7 @@
 #include "depthwise.hpp"
 #include "direct.hpp"
 #include "norm.hpp"
+#include "separable.hpp"
 #include "winograd.hpp"
 
 namespace LEVEL {
@@ -52,9 +53,22 @@ double burn(long turns) {
 #define QUOTED(name) #name
 #define NAME(name) QUOTED(name)
 extern const Level table;
-const Level table{NAME(LEVEL),     direct_forward,   direct_input, direct_weight,
-                  depthwise_forward, depthwise_input, depthwise_weight, forward,
-                  weight,            norm_forward,    norm_backward,    LANES,
-                  images::chain_floats, images::chain_forward, images::chain_backward, burn};
+const Level table{NAME(LEVEL),
+                  direct_forward,
+                  direct_input,
+                  direct_weight,
+                  depthwise_forward,
+                  depthwise_input,
+                  depthwise_weight,
+                  separable_forward,
+                  forward,
+                  weight,
+                  norm_forward,
+                  norm_backward,
+                  LANES,
+                  images::chain_floats,
+                  images::chain_forward,
+                  images::chain_backward,
+                  burn};
 
 }  // namespace LEVEL

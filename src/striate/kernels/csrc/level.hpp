@@ -13,6 +13,10 @@ struct Level {
   Gradient *direct_input, *direct_weight;
   Forward* depthwise_forward;
   Gradient *depthwise_input, *depthwise_weight;
+  int (*separable_forward)(const StriateSeparable&, const float* x, const float* first,
+                           const float* first_bias, const float* kernel, const float* kernel_bias,
+                           const float* last, const float* last_bias, const float* addend,
+                           float* y);
   Forward* winograd_forward;
   Gradient* winograd_weight;
   int (*norm_forward)(const StriateNorm&, const float* x, const float* weight, const float* bias,

@@ -89,6 +89,14 @@ int striate_depthwise_weight(const StriateConv* g, const float* x, const float* 
   return level().depthwise_weight(*g, x, dy, dw);
 }
 
+int striate_separable_forward(const StriateSeparable* g, const float* x, const float* first,
+                              const float* first_bias, const float* kernel,
+                              const float* kernel_bias, const float* last, const float* last_bias,
+                              const float* addend, float* y) {
+  return level().separable_forward(*g, x, first, first_bias, kernel, kernel_bias, last, last_bias,
+                                   addend, y);
+}
+
 int striate_winograd_forward(const StriateConv* g, const float* x, const float* weight,
                              const float* bias, const float* addend, float* y) {
   return level().winograd_forward(*g, x, weight, bias, addend, y);
