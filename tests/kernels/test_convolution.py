@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from striate.kernels.convolution import convolution, last
 from striate.kernels.dispatch import DEPTHWISE, DIRECT, TORCH, WINOGRAD
+from striate.kernels.library import run
 
 SHAPES = [  # n, c, o, h, w, padding
     (2, 3, 5, 7, 9, (1, 1)),
@@ -271,6 +272,41 @@ def test_sums_and_bounds_behind_pytorchs_own_along_other_axes(ours, size, added)
     exact = torch.convolution(x.double(), weight.double(), None, *how[:3], False, [0] * axes, 1)
     wanted = exact + addend if added else exact
     assert distance(y, wanted.relu(), float(exact.abs().max())) < 1e-5
+
+
+STAY = [  # n, c, o, size, kernel, pad; whether transformed kernels are kept
+    (1, 17, 70, (13, 14), (3, 3), (1, 1), True),  # by outputs
+    (2, 6, 5, (26, 19), (3, 3), (1, 0), True),  # by tiles
+    (1, 40, 33, (21,), (3,), (1,), True),
+    (1, 9, 20, (3, 6, 7), (3, 3, 3), (1, 1, 1), True),
+    (9, 6, 5, (30, 19), (3, 3), (1, 1), False),  # many tiles share a transform
+    (1, 17, 9, (1, 8, 9), (3, 3, 3), (1, 1, 1), False),  # taps are left out
+]
+
+
+@pytest.mark.parametrize("tile", [2, 4])
+@pytest.mark.parametrize("case", STAY, ids=str)
+def test_kernels_that_stay_are_transformed_once(level, ours, monkeypatch, case, tile):
+    ours(tile)
+    n, c, o, size, kernel, padding, keeps = case
+    x, weight, shift = torch.randn(n, c, *size), torch.randn(o, c, *kernel), torch.randn(o)
+    ones = [1] * len(size)
+    exact = torch.convolution(
+        x.double(), weight.double(), shift.double(), ones, padding, ones, False, [0] * len(size), 1
+    )
+    weight.striate_kept = {}
+    calls = []
+
+    def spied(name, *given):
+        calls.append(name)
+        run(name, *given)
+
+    monkeypatch.setattr("striate.kernels.convolution.run", spied)
+    for _ in range(2):
+        y = torch.ops.striate.convolve(x, weight, shift, ones, list(padding), ones, 1)
+        assert distance(y, exact, float(exact.abs().max())) < 5e-5
+    assert calls.count("winograd_kernels") == keeps
+    assert len(weight.striate_kept) == keeps
 
 
 def test_inputs_may_lie_in_any_order(ours):

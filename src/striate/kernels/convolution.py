@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from striate.kernels.dispatch import DEPTHWISE, DIRECT, TORCH, Call, fastest
-from striate.kernels.library import Conv, run
+from striate.kernels.dispatch import DEPTHWISE, DIRECT, TORCH, WINOGRAD, Call, fastest
+from striate.kernels.library import Conv, floats, level, run
 from striate.kernels.memory import empty
 from striate.kernels.prepared import kept
 
@@ -211,7 +211,12 @@ def convolved(
             return last(_by_torch(x, weight, bias, addend, low, high, *how))
         y, own.tile = empty(own.n, own.o, own.out[3 - axes :]), algorithm
         name = PREFIX.get(algorithm, "winograd") + "_forward"
-        run(name, own, x.data_ptr(), kernels, shift, added, y.data_ptr())
+        held = (
+            _transformed(own, weight) if algorithm in WINOGRAD and call.keeps(algorithm) else None
+        )
+        own.ready = held is not None
+        read = kernels if held is None else held.data_ptr()
+        run(name, own, x.data_ptr(), read, shift, added, y.data_ptr())
         return y
 
     return fastest(call, attempt)
@@ -260,6 +265,18 @@ def _ordered(weight: Tensor, x: Tensor, how: tuple[Any, ...]) -> Tensor:
             weight.contiguous(), *how, list(x.shape)
         )
     return versions[x.shape]
+
+
+def _transformed(own: Conv, weight: Tensor) -> Tensor | None:
+    """Return kernels as Winograd's products want them, where they do not change."""
+    versions = kept(weight)
+    if versions is None:
+        return None
+    key = (own.tile, level())
+    if key not in versions:
+        versions[key] = torch.empty(floats(own))
+        run("winograd_kernels", own, weight.data_ptr(), versions[key].data_ptr())
+    return versions[key]
 
 
 @torch.library.custom_op("striate::convolve_input", mutates_args=(), device_types="cpu")

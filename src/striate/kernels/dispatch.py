@@ -51,6 +51,8 @@ CLEAR = 1.5  # a difference in the estimate that is believed
 # transforms cost a part of those on planes.
 LINE = 0.5
 TRANSFORM, KERNEL, PRODUCT, STRAIGHT = 30.0, 30.0, 0.85, 0.85
+KEPT = 4.0  # one number of kernels that were transformed before
+TILES = 256  # fewer share the transform of a kernel, which is kept where kernels do not change
 FEW = 6.0  # channels with which direct convolution is half as fast
 
 Three = tuple[int, int, int]
@@ -111,6 +113,11 @@ class Call:
         ends = zip(self.pad, self.kernel, strict=True)
         return plain and columns == 3 and rows in (1, 3) and all(p < k for p, k in ends)
 
+    def keeps(self, tile: int) -> bool:
+        """Whether transformed kernels are kept: where they stay as they are, and tiles are few."""
+        whole = all(found == (0, k) for found, k in zip(self.seen, self.kernel, strict=True))
+        return self.fixed and whole and _tiles(self.n, self.out, self.kernel, tile) <= TILES
+
     @property
     def overruns(self) -> bool:
         """Whether oneDNN writes past its memory: see docs/kernels.md, "What PyTorch's do wrong"."""
@@ -136,6 +143,11 @@ def _seen(
     first = max(0, -((out - 1) * stride - pad) + dilation - 1) // dilation
     end = min(kernel, (size - 1 + pad) // dilation + 1)
     return (first, end) if first < end else (0, kernel)
+
+
+def _tiles(n: int, out: Three, kernel: Three, tile: int) -> int:
+    """Return how many tiles there are of each depth."""
+    return n * -(-out[1] // (tile if kernel[1] == 3 else 1)) * -(-out[2] // tile)
 
 
 def _joined(value: object) -> str:
@@ -171,7 +183,7 @@ def _winograd(call: Call, tile: int) -> float:
     return points * (
         tiles * taps * call.c * call.o / PRODUCT
         + tiles * given * TRANSFORM * (1 if square else LINE)
-        + (back - front) * call.c * call.o * KERNEL
+        + (back - front) * call.c * call.o * (KEPT if call.keeps(tile) else KERNEL)
     )
 
 

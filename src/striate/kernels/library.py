@@ -11,7 +11,7 @@ from striate.errors import UserError
 
 __all__ = [
     *("Chain", "Conv", "Link", "LinkPointer", "Norm", "Separable"),
-    *("choose", "fingerprint", "level", "library", "peak", "reason", "run", "setting"),
+    *("choose", "fingerprint", "floats", "level", "library", "peak", "reason", "run", "setting"),
 ]
 
 NAME = "libstriate_kernels.dylib" if sys.platform == "darwin" else "libstriate_kernels.so"
@@ -28,7 +28,7 @@ class Conv(ctypes.Structure):
         *((name, THREE) for name in ("size", "out", "kernel", "stride", "pad", "dilation")),
         *((name, ctypes.c_int64) for name in ("groups", "weight_o", "weight_c")),
         ("weight_k", THREE),
-        *((name, ctypes.c_int64) for name in ("turned", "tile", "threads")),
+        *((name, ctypes.c_int64) for name in ("turned", "tile", "ready", "threads")),
         *((name, ctypes.c_double) for name in ("low", "high")),
     ]
 
@@ -90,6 +90,8 @@ FUNCTIONS: dict[str, tuple[type[ctypes.Structure], int]] = {
     "separable_forward": (Separable, 9),
     "winograd_forward": (Conv, 5),
     "winograd_weight": (Conv, 3),
+    "winograd_floats": (Conv, 0),
+    "winograd_kernels": (Conv, 2),
     "norm_forward": (Norm, 7),
     "norm_backward": (Norm, 11),
     "chain_floats": (Chain, 0),
@@ -141,7 +143,8 @@ def _described(found: ctypes.CDLL) -> ctypes.CDLL:
     for name, (kind, pointers) in FUNCTIONS.items():
         arguments = [ctypes.POINTER(kind), *[ctypes.c_void_p] * pointers]
         getattr(found, "striate_" + name).argtypes = arguments
-    found.striate_chain_lanes.restype = found.striate_chain_floats.restype = ctypes.c_int64
+    for name in ("chain_lanes", "chain_floats", "winograd_floats"):
+        getattr(found, "striate_" + name).restype = ctypes.c_int64
     found.striate_level.restype = ctypes.c_char_p
     found.striate_choose.argtypes = [ctypes.c_char_p]
     found.striate_fingerprint.restype = ctypes.c_uint64
@@ -194,6 +197,13 @@ def fingerprint(tensors: Sequence[tuple[int, int]]) -> int:
     addresses = (ctypes.c_void_p * count)(*(address for address, _ in tensors))
     counts = (ctypes.c_int64 * count)(*(numbers for _, numbers in tensors))
     return int(found.striate_fingerprint(addresses, counts, ctypes.c_int64(count)))
+
+
+def floats(own: Conv) -> int:
+    """Return how many numbers kernels transformed for Winograd's products are."""
+    found = library()
+    assert found is not None
+    return int(found.striate_winograd_floats(ctypes.byref(own)))
 
 
 def run(function: str, geometry: Conv | Norm | Chain | Separable, *tensors: int | None) -> None:

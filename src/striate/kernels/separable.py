@@ -21,7 +21,7 @@ from striate.kernels.library import Conv, Separable, run
 from striate.kernels.memory import empty
 from striate.kernels.nodes import call, value
 
-__all__ = ["replace"]
+__all__ = ["replace", "separated"]
 
 ours = torch.ops.striate
 Numbers = list[int]
@@ -59,11 +59,10 @@ def _blocks(rows: Tensor) -> Tensor:
     return torch.cat([block.t().flatten() for block in rows.split(BLOCK)])
 
 
-@torch.library.custom_op("striate::separable", mutates_args=(), device_types="cpu")
-def separable(
-    x: Tensor, weights: list[Tensor], biases: list[Tensor | None], addend: Tensor | None,
-    bounds: list[float], stride: Numbers, padding: Numbers, dilation: Numbers,
-    ready: list[Tensor],
+def separated(
+    x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor | None], addend: Tensor | None,
+    bounds: Sequence[float], stride: Numbers, padding: Numbers, dilation: Numbers,
+    ready: Sequence[Tensor],
 ) -> Tensor:  # fmt: skip
     """Correlate pixel by pixel, channel by channel, and pixel by pixel again, clipping each time.
 
@@ -94,6 +93,16 @@ def separable(
     shapes = [tuple(t.shape) for t in (x, *weights)]
     key = f"separable {shapes}, {stride}, {padding}, {dilation}, threads {torch.get_num_threads()}"
     return quickest(key, lambda: (APART, TOGETHER), attempt)
+
+
+@torch.library.custom_op("striate::separable", mutates_args=(), device_types="cpu")
+def separable(
+    x: Tensor, weights: list[Tensor], biases: list[Tensor | None], addend: Tensor | None,
+    bounds: list[float], stride: Numbers, padding: Numbers, dilation: Numbers,
+    ready: list[Tensor],
+) -> Tensor:  # fmt: skip
+    """Do what `separated` does."""
+    return separated(x, weights, biases, addend, bounds, stride, padding, dilation, ready)
 
 
 def _together(

@@ -33,6 +33,19 @@ int weight(const StriateConv& g, const float* x, const float* dy, float* dw) {
       g, [&](auto tile) { return winograd_weight<decltype(tile)>(g, x, dy, dw); });
 }
 
+int64_t floats(const StriateConv& g) {
+  int64_t count = 0;
+  with_tile(g, [&](auto tile) {
+    count = winograd_floats<decltype(tile)>(g);
+    return STRIATE_DONE;
+  });
+  return count;
+}
+
+int kernels(const StriateConv& g, const float* w, float* to) {
+  return with_tile(g, [&](auto tile) { return winograd_kernels<decltype(tile)>(g, w, to); });
+}
+
 // Enough sums side by side to hide how long one addition takes; the empty asm keeps them apart.
 double burn(long turns) {
   constexpr int MANY = REGISTERS == 32 ? 24 : 12;
@@ -63,6 +76,8 @@ const Level table{NAME(LEVEL),
                   separable_forward,
                   forward,
                   weight,
+                  floats,
+                  kernels,
                   norm_forward,
                   norm_backward,
                   LANES,

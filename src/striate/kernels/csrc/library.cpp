@@ -102,6 +102,12 @@ int striate_winograd_forward(const StriateConv* g, const float* x, const float* 
   return level().winograd_forward(*g, x, weight, bias, addend, y);
 }
 
+int64_t striate_winograd_floats(const StriateConv* g) { return level().winograd_floats(*g); }
+
+int striate_winograd_kernels(const StriateConv* g, const float* weight, float* to) {
+  return level().winograd_kernels(*g, weight, to);
+}
+
 int striate_winograd_weight(const StriateConv* g, const float* x, const float* dy, float* dw) {
   return level().winograd_weight(*g, x, dy, dw);
 }
@@ -122,10 +128,12 @@ int striate_norm_backward(const StriateNorm* g, const float* x, const float* dy,
 
 uint64_t striate_fingerprint(const float* const* tensors, const int64_t* counts, int64_t number) {
   constexpr int64_t LINE = 16, STEP = 256, TURN = 27;  // floats, floats, bits
+  constexpr int64_t AHEAD = 32 * STEP;  // lines a kilobyte apart are not foreseen by the CPU
   uint64_t sums[LINE / 2] = {};
   for (int64_t k = 0; k < number; ++k)
     for (int64_t first = 0; first < counts[k]; first += STEP) {
       uint64_t line[LINE / 2] = {};
+      __builtin_prefetch(tensors[k] + first + AHEAD);
       const int64_t left = counts[k] - first < LINE ? counts[k] - first : LINE;
       std::memcpy(line, tensors[k] + first, static_cast<size_t>(left) * sizeof(float));
       for (int i = 0; i < LINE / 2; ++i)

@@ -36,7 +36,8 @@ struct Forward {
   const Plan<T>& plan;
   const float *x, *weight;
   Finish finish;
-  float* shared;  // kernels, [tap][point] ...; or tiles by outputs, [plane][point] ...
+  float* shared;         // kernels, [tap][point] ...; or tiles by outputs, [plane][point] ...
+  const float* kernels;  // by tiles; by outputs, null where they are not ready
   bool failed;
 };
 
@@ -110,7 +111,7 @@ void tile_part(void* context, int64_t part, int) {
     planes.reach(z);
     multiply_taps(
         plan, z, count, plan.outputs, [&](int64_t plane) { return planes.at(plane); },
-        planes.spacing, own.shared, tap_floats(plan), plan.spacing(plan.channels, plan.outputs),
+        planes.spacing, own.kernels, tap_floats(plan), plan.spacing(plan.channels, plan.outputs),
         out);
     transform_output(plan, out, z, first, count, {0, plan.g.o}, own.finish);
   }
@@ -214,17 +215,21 @@ void output_part(void* context, int64_t part, int) {
   auto& own = *static_cast<Forward<T>*>(context);
   const Plan<T>& plan = own.plan;
   const Outputs some = outputs_of(plan, part);
-  const int64_t spacing = plan.spacing(plan.g.c, some.wide()), tap = T::POINTS * spacing;
-  float* kernels = striate::scratch(0, plan.taps * tap);
+  const bool ready = own.kernels;
+  const int64_t spacing = ready ? plan.spacing(plan.channels, plan.outputs)
+                                : plan.spacing(plan.g.c, some.wide());
+  const int64_t tap = T::POINTS * spacing;
+  float* made = ready ? nullptr : striate::scratch(0, plan.taps * tap);
   float* out = striate::scratch(1, T::POINTS * plan.spacing(plan.batch, some.wide()));
-  if (!kernels || !out) {
+  if ((!ready && !made) || !out) {
     own.failed = true;
     return;
   }
-  for (int64_t k = 0; k < plan.taps; ++k)
+  for (int64_t k = 0; !ready && k < plan.taps; ++k)
     for (int64_t o = 0; o < some.count; o += LANES)
-      transform_kernel(plan, own.weight, k, some.first + o, kernels + k * tap + o, some.wide(),
+      transform_kernel(plan, own.weight, k, some.first + o, made + k * tap + o, some.wide(),
                        spacing);
+  const float* kernels = ready ? own.kernels + some.first * plan.g.c : made;
   for (int64_t first = 0; first < plan.tiles; first += plan.batch) {
     const int64_t count = least(plan.batch, plan.tiles - first);
     const float* tiles = own.shared + first * plan.channels;
@@ -266,19 +271,40 @@ void sum_outputs(void* context, int64_t part, int) {
 // ---- what is called
 
 template <typename T>
+int64_t winograd_floats(const StriateConv& g) {
+  const Plan<T> plan(g, FORWARD);
+  return plan.taps * tap_floats(plan);
+}
+
+template <typename T>
+int winograd_kernels(const StriateConv& g, const float* weight, float* to) {
+  const Plan<T> plan(g, FORWARD);
+  Forward<T> own{plan, nullptr, weight, Finish(g, nullptr, nullptr, nullptr), to, nullptr, false};
+  striate::parallel(plan.taps * (plan.outputs / LANES), static_cast<int>(g.threads),
+                    kernel_part<T>, &own);
+  return STRIATE_DONE;
+}
+
+template <typename T>
 int winograd_forward(const StriateConv& g, const float* x, const float* weight, const float* bias,
                      const float* addend, float* y) {
   const Plan<T> plan(g, FORWARD);
   const int threads = static_cast<int>(g.threads);
   float* shared = striate::scratch(2, plan.by_outputs ? g.size[0] * plane_floats(plan)
-                                                      : plan.taps * tap_floats(plan));
+                                      : g.ready       ? 0
+                                                      : winograd_floats<T>(g));
   if (!shared) return STRIATE_NO_MEMORY;
-  Forward<T> own{plan, x, weight, Finish(g, bias, addend, y), shared, false};
+  Forward<T> own{plan, x, weight, Finish(g, bias, addend, y), shared, nullptr, false};
+  if (g.ready)
+    own.kernels = weight;
+  else if (!plan.by_outputs)
+    own.kernels = shared;
   if (plan.by_outputs) {
     striate::parallel(g.size[0] * plan.parts, threads, input_part<T, Forward<T>>, &own);
     striate::parallel((g.o + WIDE * LANES - 1) / (WIDE * LANES), threads, output_part<T>, &own);
   } else {
-    striate::parallel(plan.taps * (plan.outputs / LANES), threads, kernel_part<T>, &own);
+    if (!g.ready)
+      striate::parallel(plan.taps * (plan.outputs / LANES), threads, kernel_part<T>, &own);
     striate::parallel(plan.parts, threads, tile_part<T>, &own);
   }
   return own.failed ? STRIATE_NO_MEMORY : STRIATE_DONE;
