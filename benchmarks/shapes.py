@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from striate.kernels import reason
-from striate.kernels.convolution import called, geometry
 from striate.kernels.dispatch import NAMES, TORCH, estimate, remembered
+from striate.kernels.geometry import called, geometry
 
 __all__ = ["table"]
 

@@ -6,8 +6,9 @@ import torch.nn.functional as F
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from striate.kernels.convolution import convolution, last
+from striate.kernels.convolution import convolution
 from striate.kernels.dispatch import DEPTHWISE, DIRECT, TORCH, WINOGRAD
+from striate.kernels.geometry import last
 from striate.kernels.library import run
 
 SHAPES = [  # n, c, o, h, w, padding

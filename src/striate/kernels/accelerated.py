@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-from striate.kernels.convolution import called, convolution, geometry, transposed
+from striate.kernels.convolution import convolution, transposed
 from striate.kernels.dispatch import NAMES, TORCH, foreseen
 from striate.kernels.folding import folded, link, mark, marked
+from striate.kernels.geometry import called, geometry
 from striate.kernels.library import reason
 from striate.kernels.memory import LARGE
 from striate.kernels.norm import batch_norm

@@ -24,6 +24,7 @@ from torch.fx import GraphModule, Node
 
 from striate.kernels import chains, convolution, norm, separable  # noqa: F401  # norm defines operators
 from striate.kernels.convolution import transposed
+from striate.kernels.geometry import lies_last
 from striate.kernels.library import reason
 from striate.kernels.nodes import call, original, parts, readers, value
 from striate.kernels.prepared import Memo, split
@@ -250,7 +251,7 @@ def _convolve_backward(node: Node) -> None:
         )
         found[0].replace_all_uses_with(gradient)
     if 1 in found and wanted[1]:  # type: ignore[index]
-        size, order = list(value(weight).shape[2:]), convolution.lies_last(value(weight))
+        size, order = list(value(weight).shape[2:]), lies_last(value(weight))
         ends = (dy, x) if turned else (x, dy)
         found[1].replace_all_uses_with(
             call(node, ours.convolve_weight.default, *ends, size, *how, order)

@@ -13,7 +13,7 @@ from math import inf
 import torch
 from torch import Tensor
 
-from striate.kernels.convolution import geometry, shape_after
+from striate.kernels.geometry import geometry, shape_after
 from striate.kernels.library import Chain, Conv, Link, LinkPointer, level, library, run
 from striate.kernels.memory import pool
 

@@ -9,7 +9,7 @@ from math import inf
 import torch
 from torch import Tensor
 
-from striate.kernels.convolution import last
+from striate.kernels.geometry import last
 from striate.kernels.library import Norm, run
 from striate.kernels.memory import empty
 

@@ -15,8 +15,9 @@ from torch import Tensor
 from torch.fx import Graph, Node
 from torch.nn.functional import pad
 
-from striate.kernels.convolution import convolved, geometry, last, shape_after
+from striate.kernels.convolution import convolved
 from striate.kernels.dispatch import quickest
+from striate.kernels.geometry import geometry, last, shape_after
 from striate.kernels.library import Conv, Separable, run
 from striate.kernels.memory import empty
 from striate.kernels.nodes import call, value

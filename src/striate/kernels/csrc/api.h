@@ -70,8 +70,10 @@ STRIATE_API int striate_depthwise_input(const StriateConv* g, const float* dy, c
 STRIATE_API int striate_depthwise_weight(const StriateConv* g, const float* x, const float* dy,
                                          float* dw);
 
-/* A depthwise convolution of two axes between two pointwise ones, the first of which may be missing:
- * m = clip(kernel * clip(first x + first_bias) + kernel_bias), y = clip(last m + last_bias + addend).
+/* A depthwise convolution of two axes between two pointwise ones, the first of which may be
+ * missing:
+ *     h = clip(first x + first_bias), m = clip(kernel * h + kernel_bias),
+ *     y = clip(last m + last_bias + addend).
  * Numbers for the channels between stand in blocks of 32, the last one of 16 or 32, and are 0 where
  * there is no channel: first is [block][c][32], kernel [block][tap][32], last [channel][o rounded
  * up to 16]; both biases between have as many. last_bias and addend may be null. */

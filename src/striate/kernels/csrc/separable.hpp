@@ -4,9 +4,10 @@
 //     m = clip(k * h + b)           a kernel for each
 //     y = clip(B m + c + addend)    few from many
 //
-// h and m are several times as large as x and y, and cost more to write and to read than to compute.
-// So an image is cut into bands of lines, and the channels between into blocks; a band of a block
-// goes all the way, and what it adds to y is summed up. Lines that two bands see are computed twice.
+// h and m are several times as large as x and y, and cost more to write and to read than to
+// compute. So an image is cut into bands of lines, and the channels between into blocks; a band of
+// a block goes all the way, and what it adds to y is summed up. Lines that two bands see are
+// computed twice.
 #pragma once
 
 #include "depthwise.hpp"
