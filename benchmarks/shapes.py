@@ -14,7 +14,7 @@ from torch import Tensor
 
 from striate.kernels import reason
 from striate.kernels.dispatch import NAMES, TORCH, estimate, remembered
-from striate.kernels.geometry import called, geometry
+from striate.kernels.geometry import planned
 
 __all__ = ["table"]
 
@@ -90,14 +90,14 @@ def _works(shape: Shape, batch: int) -> tuple[dict[tuple[str, str], Work], float
     )
     dy = torch.randn_like(torch.conv2d(x, kernels, None, *how).contiguous(memory_format=LAST))
     works = _torchs(x, kernels.contiguous(memory_format=LAST), dy, how)
-    ours, operator = geometry(batch, size, kernels, *how), torch.ops.striate
+    operator = torch.ops.striate
     runs: dict[str, Work] = {
         "forward": lambda: operator.convolve(x, kernels, None, *how),
         "input": lambda: operator.convolve_input(dy, kernels, size, *how),
         "weight": lambda: operator.convolve_weight(x, dy, [shape.kernel] * 2, *how),
     }
     for direction, run in runs.items() if not reason() else ():
-        call = called(direction, ours)
+        call, *_ = planned(direction, batch, size, kernels, *how)
         for algorithm in estimate(call):
             if algorithm != TORCH:
                 works[NAMES[algorithm], direction] = _forced(call.key, algorithm, run)

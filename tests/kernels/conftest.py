@@ -61,7 +61,7 @@ def always_ours(monkeypatch):
             return attempt(max(dispatch.WINOGRAD))
         return attempt(dispatch.DEPTHWISE if call.depthwise else dispatch.DIRECT)
 
-    monkeypatch.setattr(accelerated, "SMALL", 0)
-    monkeypatch.setattr(accelerated, "SMALL_DEPTHWISE", 0)
+    for least in ("SMALL", "SMALL_DEPTHWISE", "SMALL_KEPT"):
+        monkeypatch.setattr(accelerated, least, 0)
     monkeypatch.setattr("striate.kernels.convolution.fastest", fastest)
     return counts

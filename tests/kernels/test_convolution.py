@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from striate.kernels.convolution import convolution
 from striate.kernels.dispatch import DEPTHWISE, DIRECT, TORCH, WINOGRAD
@@ -275,20 +276,21 @@ def test_sums_and_bounds_behind_pytorchs_own_along_other_axes(ours, size, added)
     assert distance(y, wanted.relu(), float(exact.abs().max())) < 1e-5
 
 
-STAY = [  # n, c, o, size, kernel, pad; whether transformed kernels are kept
-    (1, 17, 70, (13, 14), (3, 3), (1, 1), True),  # by outputs
-    (2, 6, 5, (26, 19), (3, 3), (1, 0), True),  # by tiles
-    (1, 40, 33, (21,), (3,), (1,), True),
-    (1, 9, 20, (3, 6, 7), (3, 3, 3), (1, 1, 1), True),
-    (9, 6, 5, (30, 19), (3, 3), (1, 1), False),  # many tiles share a transform
-    (1, 17, 9, (1, 8, 9), (3, 3, 3), (1, 1, 1), False),  # taps are left out
+STAY = [  # n, c, o, size, kernel, pad; algorithms whose kernels are kept
+    (1, 17, 70, (13, 14), (3, 3), (1, 1), (2, 4, DIRECT)),  # by outputs
+    (2, 6, 5, (26, 19), (3, 3), (1, 0), (2, 4, DIRECT)),  # by tiles
+    (1, 40, 33, (21,), (3,), (1,), (2, 4, DIRECT)),
+    (1, 9, 20, (3, 6, 7), (3, 3, 3), (1, 1, 1), (2, 4, DIRECT)),
+    (9, 6, 5, (30, 19), (3, 3), (1, 1), ()),  # many share what is made ready once
+    (3, 6, 5, (30, 20), (3, 3), (1, 1), (4, DIRECT)),
+    (1, 17, 9, (1, 8, 9), (3, 3, 3), (1, 1, 1), (2, 4, DIRECT)),  # taps are left out
 ]
 
 
-@pytest.mark.parametrize("tile", [2, 4])
+@pytest.mark.parametrize("algorithm", [*WINOGRAD, DIRECT])
 @pytest.mark.parametrize("case", STAY, ids=str)
-def test_kernels_that_stay_are_transformed_once(level, ours, monkeypatch, case, tile):
-    ours(tile)
+def test_kernels_that_stay_are_made_ready_once(level, ours, monkeypatch, case, algorithm):
+    ours(algorithm)
     n, c, o, size, kernel, padding, keeps = case
     x, weight, shift = torch.randn(n, c, *size), torch.randn(o, c, *kernel), torch.randn(o)
     ones = [1] * len(size)
@@ -306,18 +308,55 @@ def test_kernels_that_stay_are_transformed_once(level, ours, monkeypatch, case, 
     for _ in range(2):
         y = torch.ops.striate.convolve(x, weight, shift, ones, list(padding), ones, 1)
         assert distance(y, exact, float(exact.abs().max())) < 5e-5
-    assert calls.count("winograd_kernels") == keeps
-    assert len(weight.striate_kept) == keeps
+    assert calls.count("prepare") == len(weight.striate_kept) == (algorithm in keeps)
 
 
-def test_inputs_may_lie_in_any_order(ours):
-    ours(4)
-    x, weight, shift, dy, y, grads = pictures(2, 6, 7, 9, 8, (1, 1))
+def test_kernels_made_ready_serve_every_size_of_pictures(ours):
+    ours(DIRECT)
+    weight = torch.randn(12, 5, 3, 3)
+    weight.striate_kept = {}
+    for size in ((6, 7), (1, 7), (9, 4), (1, 1), (6, 7)):  # the border hides some taps of some
+        x = torch.randn(1, 5, *size)
+        y = torch.ops.striate.convolve(x, weight, None, [1, 1], [1, 1], [1, 1], 1)
+        exact = F.conv2d(x.double(), weight.double(), None, 1, 1)
+        assert distance(y, exact) < 1e-5
+    assert len(weight.striate_kept) == 3
+
+
+@pytest.mark.parametrize("algorithm", [DIRECT, 4])
+def test_inputs_may_lie_in_any_order(level, ours, algorithm):
+    ours(algorithm)
+    x, weight, shift, dy, y, grads = pictures(2, 38, 35, 9, 8, (1, 1))
     strided = torch.stack([x, x], -1)[..., 0]
     for moved in (x, last(x), strided, x.transpose(2, 3).contiguous().transpose(2, 3)):
-        for kernels in (weight, last(weight), weight.mT.contiguous().mT):
+        first = weight.movedim(0, -1).contiguous().movedim(-1, 0)  # outputs side by side
+        for kernels in (weight, last(weight), weight.mT.contiguous().mT, first):
             found = (moved, kernels, shift, last(dy), y, grads)
             compare(found, {"padding": (1, 1)})
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+def test_what_is_transformed_or_recorded_goes_through_the_operator(ours):
+    ours(4)
+    x, weight, *_ = pictures(2, 6, 7, 9, 8, (1, 1))
+    exact = F.conv2d(x.double(), weight.double(), None, padding=1)
+    each = torch.func.vmap(lambda one: convolution(one[None], weight, padding=[1, 1])[0])
+    assert distance(each(x), exact) < 5e-5
+    with Recorded() as found:
+        convolution(x, weight, padding=[1, 1])
+    assert torch.ops.striate.convolve.default in found.operators
+
+
+class Recorded(TorchDispatchMode):
+    """Notes which operators are called."""
+
+    def __init__(self):
+        super().__init__()
+        self.operators = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.operators.append(func)
+        return func(*args, **(kwargs or {}))
 
 
 def test_the_gradient_of_an_expanded_answer(ours):

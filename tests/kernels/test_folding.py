@@ -287,3 +287,25 @@ def test_compiled_and_recorded_it_is_the_network_that_it_was():
     recorded = torch.jit.trace(fast, X)
     assert "striate::" not in str(recorded.inlined_graph)
     close(recorded(2 * X)[0], plain(2 * X)[0])
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
+def test_functions_of_torch_func_see_what_they_would(always_ours):
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU()).eval()
+    net[1].running_mean.normal_()
+    fast, x = accelerate(copy.deepcopy(net)), torch.randn(4, 3, 9, 8)
+    tensors = [dict(model.named_parameters()) for model in (net, fast)]
+
+    def loss(parameters, model, x):
+        return torch.func.functional_call(model, parameters, (x,)).square().mean()
+
+    both = list(zip(tensors, (net, fast), strict=True))
+    answers = [torch.func.vmap(lambda one, m=model: m(one[None])[0])(x) for _, model in both]
+    gradients = [torch.func.grad(loss)(given, model, x)["0.weight"] for given, model in both]
+    slopes = [
+        torch.func.jvp(lambda x, g=given, m=model: loss(g, m, x), (x,), (x,))[1]
+        for given, model in both
+    ]
+    for plain, ours in (answers, gradients, slopes):
+        torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-5)
+    assert not always_ours

@@ -6,13 +6,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from striate.kernels.compiled import backend
-from striate.kernels.library import fingerprint
+from striate.kernels.library import Memory
 from striate.kernels.prepared import Memo, kept
 
 
 def mark(x):
     """Return the fingerprint of one tensor."""
-    return fingerprint([(x.data_ptr(), x.numel())])
+    return Memory([(x.data_ptr(), x.numel())]).fingerprint()
 
 
 @pytest.mark.parametrize("count", [1, 2, 15, 16, 17, 255, 256, 257, 5000])
@@ -32,7 +32,7 @@ def test_the_fingerprint_sees_every_kilobyte(count):
 def test_the_fingerprint_sees_order():
     x, y = torch.randn(700), torch.randn(700)
     pair = [(t.data_ptr(), t.numel()) for t in (x, y)]
-    assert fingerprint(pair) != fingerprint(pair[::-1])
+    assert Memory(pair).fingerprint() != Memory(pair[::-1]).fingerprint()
     assert mark(x) != mark(x.flip(0))
 
 

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import prod
+from functools import lru_cache
+from math import inf, prod
 from typing import Any
 
 import torch
@@ -11,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-from striate.kernels.convolution import convolution, transposed
+from striate.kernels.convolution import convolution, convolved, transformed, transposed
 from striate.kernels.dispatch import NAMES, TORCH, foreseen
 from striate.kernels.folding import folded, link, mark, marked
-from striate.kernels.geometry import called, geometry
+from striate.kernels.geometry import planned
 from striate.kernels.library import reason
 from striate.kernels.memory import LARGE
 from striate.kernels.norm import batch_norm
@@ -40,7 +41,10 @@ class FastConv(_ConvNd):
         if found is None:
             return super().forward(x)
         weight, bias, norm = found
-        return mark(self._conv_forward(x, weight, bias), norm)
+        how = (self.stride, _padding(self), self.dilation, self.groups)
+        if not _known(x.shape, weight.shape, *how, SMALL_KEPT):
+            return mark(super()._conv_forward(x, weight, bias), norm)
+        return mark(convolved(x, weight, bias, None, -inf, inf, *how), norm)
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if not _ours(self, x, weight):
@@ -145,31 +149,46 @@ FAST: dict[type[nn.Module], type[nn.Module]] = {
 }
 
 # Multiply-and-adds in a call, which take as long as finding out who computes it. With a kernel for
-# each channel they take longer.
-SMALL, SMALL_DEPTHWISE = 3e7, 3e6
+# each channel they take longer; where normalisation was folded, kernels are ready and no operator
+# is called.
+SMALL, SMALL_DEPTHWISE, SMALL_KEPT = 3e7, 3e6, 1e6
 ASKED = 2**22  # bytes to normalise, from which ours is the faster one (benchmarks/RESULTS.md)
 
 
 def _ours(layer: _ConvNd, x: Tensor, weight: Tensor) -> bool:
     """Say whether a call is one that our kernels know; PyTorch has the message for wrong ones."""
-    if not _plain(x, weight) or x.dim() != weight.dim() or not x.numel():
+    if not _plain(x, weight):
         return False
-    if x.shape[1] != weight.shape[1] * layer.groups:
+    least = SMALL if weight.shape[1] > 1 else SMALL_DEPTHWISE
+    how = (layer.stride, _padding(layer), layer.dilation, layer.groups)
+    numbers = type(x) is Tensor and not torch.compiler.is_compiling()  # else they may be symbols
+    known = _known if numbers else _known.__wrapped__
+    return known(x.shape, weight.shape, *how, least)
+
+
+@lru_cache(maxsize=4096)
+def _known(
+    size: tuple[int, ...], kernels: tuple[int, ...], stride: tuple[int, ...],
+    padding: tuple[int, ...], dilation: tuple[int, ...], groups: int, least: float,
+) -> bool:  # fmt: skip
+    """Say whether sizes go together, and make that much work at least."""
+    if len(size) != len(kernels) or not prod(size) or size[1] != kernels[1] * groups:
         return False
-    work = x.numel() * weight.numel() / (x.shape[1] * prod(layer.stride))
-    if work < (SMALL if weight.shape[1] > 1 else SMALL_DEPTHWISE):
+    if prod(size) * prod(kernels) / (size[1] * prod(stride)) < least:
         return False
-    each = zip(x.shape[2:], layer.kernel_size, _padding(layer), layer.dilation, strict=True)
+    each = zip(size[2:], kernels[2:], padding, dilation, strict=True)
     return all(s + 2 * p > d * (k - 1) for s, k, p, d in each)
 
 
 def _plain(x: Tensor, weight: Tensor | None) -> bool:
     """Say whether our kernels know such tensors; what is recorded for other machines is aten's."""
-    here = all(
-        isinstance(t, Tensor) and t.device.type == "cpu" and t.dtype == torch.float32
-        for t in (x, weight) if t is not None
-    )  # fmt: skip
-    return here and not torch.is_autocast_enabled("cpu") and not torch._C._get_tracing_state()
+    for t in (x, weight):
+        if t is not None and not (
+            isinstance(t, Tensor) and t.device.type == "cpu" and t.dtype == torch.float32
+        ):
+            return False
+    other = torch.is_autocast_enabled("cpu") or torch._C._get_tracing_state() or transformed()
+    return not other
 
 
 def _convolved(layer: _ConvNd, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -277,6 +296,6 @@ def kernel_of(layer: nn.Module, x: Tensor) -> str:
         return NAMES[TORCH]
     assert isinstance(layer.weight, Tensor)
     size, stride, padding, dilation, groups = known
-    own = geometry(x.shape[0], size, layer.weight, stride, padding, dilation, groups)
-    algorithm = foreseen(called(direction, own))
+    how = (stride, padding, dilation, groups)
+    algorithm = foreseen(planned(direction, x.shape[0], size, layer.weight, *how)[0])
     return "tried at first use" if algorithm is None else NAMES[algorithm]

@@ -11,22 +11,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
+from torch.nn import Parameter
 
-from striate.kernels.dispatch import DEPTHWISE, DIRECT, TORCH, WINOGRAD, fastest
-from striate.kernels.geometry import (
-    called,
-    geometry,
-    last,
-    lies_last,
-    shape_after,
-    trim,
-    turned,
-)
+from striate.kernels.dispatch import DEPTHWISE, DIRECT, TORCH, fastest
+from striate.kernels.geometry import last, lies_last, planned, shape_after, turned
 from striate.kernels.library import Conv, floats, level, run
 from striate.kernels.memory import empty
 from striate.kernels.prepared import kept
 
-__all__ = ["convolution", "transposed"]
+__all__ = ["convolution", "convolved", "transformed", "transposed"]
 
 Numbers = list[int]  # one an axis
 _FUSES = torch.backends.mkldnn.is_available() and hasattr(
@@ -57,10 +51,28 @@ def convolution(
         dilation: distance of two taps, in samples; 1 if not given.
     """
     axes = x.dim() - 2
-    return torch.ops.striate.convolve(
-        x, weight, bias, list(stride or [1] * axes), list(padding or [0] * axes),
-        list(dilation or [1] * axes), groups,
+    how = (
+        list(stride or [1] * axes), list(padding or [0] * axes), list(dilation or [1] * axes),
     )  # fmt: skip
+    if _unfollowed([t for t in (x, weight, bias) if t is not None]):
+        return convolved(x, weight, bias, None, -inf, inf, *how, groups)
+    return torch.ops.striate.convolve(x, weight, bias, *how, groups)
+
+
+def _unfollowed(tensors: Sequence[Tensor]) -> bool:
+    """Say whether nobody differentiates, transforms or records: an operator takes 20 us to call."""
+    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() or transformed():
+        return False
+    if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
+        return False
+    return all(type(t) in (Tensor, Parameter) and t.device.type == "cpu" for t in tensors)
+
+
+def transformed() -> bool:
+    """Say whether torch.func or forward-mode gradients are at work, which know PyTorch's alone."""
+    return (
+        torch._C._functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0
+    )
 
 
 def transposed(
@@ -107,14 +119,15 @@ def convolve_clipped(
 
 def convolved(
     x: Tensor, weight: Tensor, bias: Tensor | None, addend: Tensor | None, low: float, high: float,
-    stride: Numbers, padding: Numbers, dilation: Numbers, groups: int,
+    stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int], groups: int,
 ) -> Tensor:  # fmt: skip
     """Correlate, add and clip by the algorithm that is the fastest here."""
     axes = x.dim() - 2
-    own = geometry(x.shape[0], x.shape[2:], weight, stride, padding, dilation, groups)
+    how = (stride, padding, dilation, groups)
+    fixed = kept(weight) is not None
+    call, own, offset = planned("forward", x.shape[0], x.shape[2:], weight, *how, fixed)
     own.low, own.high = low, high
-    call = called("forward", own, kept(weight) is not None)
-    kernels = weight.data_ptr() + trim(own, call)
+    kernels = weight.data_ptr() + offset
     x = last(x)
     bias = None if bias is None else bias.contiguous()
     addend = None if addend is None else last(addend)
@@ -122,13 +135,13 @@ def convolved(
 
     def attempt(algorithm: int) -> Tensor:
         if algorithm == TORCH:
-            how = (padding, stride, dilation, groups)
-            return last(_by_torch(x, weight, bias, addend, low, high, *how))
+            answer = _by_torch(
+                x, weight, bias, addend, low, high, padding, stride, dilation, groups
+            )
+            return last(answer)
         y, own.tile = empty(own.n, own.o, own.out[3 - axes :]), algorithm
         name = PREFIX.get(algorithm, "winograd") + "_forward"
-        held = (
-            _transformed(own, weight) if algorithm in WINOGRAD and call.keeps(algorithm) else None
-        )
+        held = _prepared(own, weight, kernels) if call.keeps(algorithm) else None
         own.ready = held is not None
         read = kernels if held is None else held.data_ptr()
         run(name, own, x.data_ptr(), read, shift, added, y.data_ptr())
@@ -139,7 +152,7 @@ def convolved(
 
 def _by_torch(
     x: Tensor, weight: Tensor, bias: Tensor | None, addend: Tensor | None, low: float, high: float,
-    padding: Numbers, stride: Numbers, dilation: Numbers, groups: int,
+    padding: Sequence[int], stride: Sequence[int], dilation: Sequence[int], groups: int,
 ) -> Tensor:  # fmt: skip
     """Let PyTorch correlate; what stands behind it oneDNN does before it stores, where it can."""
     how = (padding, stride, dilation, groups)
@@ -182,15 +195,20 @@ def _ordered(weight: Tensor, x: Tensor, how: tuple[Any, ...]) -> Tensor:
     return versions[x.shape]
 
 
-def _transformed(own: Conv, weight: Tensor) -> Tensor | None:
-    """Return kernels as Winograd's products want them, where they do not change."""
+def _prepared(own: Conv, weight: Tensor, kernels: int) -> Tensor | None:
+    """Return kernels as an algorithm of ours reads them, where they do not change.
+
+    Args:
+        own: trimmed.
+        kernels: address of the first tap that is left.
+    """
     versions = kept(weight)
     if versions is None:
         return None
-    key = (own.tile, level())
+    key = (own.tile, level(), kernels - weight.data_ptr(), *own.kernel)
     if key not in versions:
         versions[key] = torch.empty(floats(own))
-        run("winograd_kernels", own, weight.data_ptr(), versions[key].data_ptr())
+        run("prepare", own, kernels, versions[key].data_ptr())
     return versions[key]
 
 
@@ -200,15 +218,15 @@ def convolve_input(
     stride: Numbers, padding: Numbers, dilation: Numbers, groups: int,
 ) -> Tensor:  # fmt: skip
     """Return the gradient of sum(dy y) to x, whose samples have that size."""
-    own = geometry(dy.shape[0], size, weight, stride, padding, dilation, groups)
-    call = called("input", own)
-    kernels = weight.data_ptr() + trim(own, call)
+    how = (stride, padding, dilation, groups)
+    call, own, offset = planned("input", dy.shape[0], size, weight, *how)
+    kernels = weight.data_ptr() + offset
     dy = last(dy)
 
     def attempt(algorithm: int) -> Tensor:
         dx = empty(own.n, own.c, size)
         if algorithm == TORCH:
-            return last(_backward(dy, dx, weight, 0, stride, padding, dilation, groups))
+            return last(_backward(dy, dx, weight, 0, *how))
         if name := PREFIX.get(algorithm):
             run(name + "_input", own, dy.data_ptr(), kernels, dx.data_ptr())
         else:
@@ -231,14 +249,14 @@ def convolve_weight(
     """
     o, c = dy.shape[1], x.shape[1] // groups
     dw = empty(o, c, kernel) if channels_last else torch.empty(o, c, *kernel)
-    own = geometry(x.shape[0], x.shape[2:], dw, stride, padding, dilation, groups)
-    call = called("weight", own)
-    kernels = dw.data_ptr() + trim(own, call)
+    how = (stride, padding, dilation, groups)
+    call, own, offset = planned("weight", x.shape[0], x.shape[2:], dw, *how)
+    kernels = dw.data_ptr() + offset
     x, dy = last(x), last(dy)
 
     def attempt(algorithm: int) -> Tensor:
         if algorithm == TORCH:
-            found = _backward(dy, x, dw, 1, stride, padding, dilation, groups)
+            found = _backward(dy, x, dw, 1, *how)
             return last(found) if channels_last else found.contiguous()
         own.tile = algorithm
         name = PREFIX.get(algorithm, "winograd") + "_weight"

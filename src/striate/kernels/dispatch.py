@@ -9,8 +9,8 @@ import json
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache, lru_cache
+from dataclasses import dataclass, fields
+from functools import cache, cached_property
 from math import prod
 from pathlib import Path
 
@@ -51,8 +51,9 @@ CLEAR = 1.5  # a difference in the estimate that is believed
 # transforms cost a part of those on planes.
 LINE = 0.5
 TRANSFORM, KERNEL, PRODUCT, STRAIGHT = 30.0, 30.0, 0.85, 0.85
-KEPT = 4.0  # one number of kernels that were transformed before
-TILES = 256  # fewer share the transform of a kernel, which is kept where kernels do not change
+KEPT = 4.0  # one number of kernels that were made ready before
+# Where kernels do not change, they are made ready once if as many tiles or answers share them.
+TILES, ANSWERS = 256, 2048
 FEW = 6.0  # channels with which direct convolution is half as fast
 
 Three = tuple[int, int, int]
@@ -88,10 +89,11 @@ class Call:
     threads: int
     fixed: bool = False
 
-    @property
+    @cached_property
     def key(self) -> str:
         """The name in the file of what was tried."""
-        return _key(self)
+        words = [f"{one.name} {_joined(getattr(self, one.name))}" for one in fields(self)]
+        return ", ".join(words).removeprefix("direction ")
 
     @property
     def seen(self) -> list[tuple[int, int]]:
@@ -113,10 +115,13 @@ class Call:
         ends = zip(self.pad, self.kernel, strict=True)
         return plain and columns == 3 and rows in (1, 3) and all(p < k for p, k in ends)
 
-    def keeps(self, tile: int) -> bool:
-        """Whether transformed kernels are kept: where they stay as they are, and tiles are few."""
-        whole = all(found == (0, k) for found, k in zip(self.seen, self.kernel, strict=True))
-        return self.fixed and whole and _tiles(self.n, self.out, self.kernel, tile) <= TILES
+    def keeps(self, algorithm: int) -> bool:
+        """Whether kernels made ready are kept: where they stay as they are, and few share them."""
+        if not self.fixed or algorithm not in (DIRECT, *WINOGRAD):
+            return False
+        if algorithm == DIRECT:
+            return self.n * prod(self.out) <= ANSWERS
+        return _tiles(self.n, self.out, self.kernel, algorithm) <= TILES
 
     @property
     def overruns(self) -> bool:
@@ -130,13 +135,6 @@ class Call:
         return self.groups == self.c == self.o and self.groups > 1
 
 
-@lru_cache(maxsize=4096)  # joining takes as long as a small convolution
-def _key(call: Call) -> str:
-    words = [f"{name} {_joined(value)}" for name, value in vars(call).items()]
-    return ", ".join(words).removeprefix("direction ")
-
-
-@lru_cache(maxsize=4096)
 def _seen(
     size: int, out: int, kernel: int, stride: int, pad: int, dilation: int
 ) -> tuple[int, int]:
@@ -161,8 +159,11 @@ def estimate(call: Call) -> dict[int, float]:
     if call.depthwise:  # how fast PyTorch's is differs from one release and direction to the next
         return dict.fromkeys((TORCH, DEPTHWISE), work)
     taps, seen = prod(call.kernel), prod(end - first for first, end in call.seen)
-    straight = work / STRAIGHT * (1 + FEW / few) + taps * call.c * call.o / call.groups * KERNEL
-    cost = {TORCH: straight, DIRECT: straight * seen / taps}
+    straight, kernels = work / STRAIGHT * (1 + FEW / few), taps * call.c * call.o / call.groups
+    cost = {
+        TORCH: straight + kernels * (KEPT if call.fixed else KERNEL),
+        DIRECT: (straight + kernels * (KEPT if call.keeps(DIRECT) else KERNEL)) * seen / taps,
+    }
     if call.overruns:
         del cost[TORCH]
     for tile in WINOGRAD if call.winograd else ():

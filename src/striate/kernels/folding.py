@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.fx import Graph, Tracer
 from torch.nn.modules import module as modules
 
+from striate.kernels.convolution import transformed
 from striate.kernels.prepared import Memo
 
 __all__ = ["folded", "link", "mark", "marked"]
@@ -47,8 +48,9 @@ def link(model: nn.Module) -> None:
             root.register_forward_pre_hook(_enter)
             root.register_forward_hook(_leave, always_call=True)
         for conv, place in pairs:
-            tokens = conv.__dict__.get("striate_behind", ((),))[0]  # of parts linked before
-            conv.__dict__["striate_behind"] = ((*tokens, root.__dict__["striate_token"]), *place)
+            tokens = conv.__dict__.get("striate_behind", (frozenset(),))[0]  # of parts before
+            tokens |= {root.__dict__["striate_token"]}
+            conv.__dict__["striate_behind"] = (tokens, *place)
 
 
 def _enter(root: nn.Module, given: object) -> None:
@@ -76,25 +78,33 @@ def folded(
     if found is None or conv.training or not _plain(x):
         return None
     tokens, siblings, name = found
-    if not any(one in tokens for one in active.tokens):
-        return None
     norm = siblings.get(name)
-    if not isinstance(norm, kind) or norm.training or norm.running_mean is None:
+    if tokens.isdisjoint(active.tokens) or not isinstance(norm, kind) or norm.training:
         return None
-    known = (conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.weight, norm.bias)
-    learns = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, *known))
-    if learns or _watched(conv) or _watched(norm):
+    own, behind, seen = conv._parameters, norm._parameters, norm._buffers
+    known = (
+        own.get("weight"), own.get("bias"), seen["running_mean"], seen["running_var"],
+        behind["weight"], behind["bias"],
+    )  # fmt: skip
+    if known[0] is None or known[2] is None or _watched(conv, norm):
         return None
-    memo = conv.__dict__.setdefault("striate_folded", Memo(_fold))
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, *known)):
+        return None
+    memo = conv.__dict__.get("striate_folded")
+    if memo is None:
+        memo = conv.__dict__["striate_folded"] = Memo(_fold)
     kernels, shift = memo(*known, norm.eps)
     return kernels, shift, norm
 
 
 def _plain(x: Tensor) -> bool:
     """Say whether a call is one of float32 on the CPU that is computed now, not recorded."""
-    if torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
+    if type(x) is not Tensor or x.dtype != torch.float32 or not x.is_cpu:
         return False
-    return type(x) is Tensor and x.device.type == "cpu" and x.dtype == torch.float32
+    if torch.compiler.is_compiling() or torch._C._get_tracing_state():
+        return False
+    watched = torch._C._len_torch_dispatch_stack() or transformed()
+    return not (watched or torch.is_autocast_enabled("cpu"))
 
 
 def mark(y: Tensor, norm: nn.Module) -> Tensor:
@@ -108,10 +118,12 @@ def marked(y: Tensor, norm: nn.Module) -> bool:
     return getattr(y, "striate_normalised", None) is norm
 
 
-def _watched(module: nn.Module) -> bool:
-    """Say whether a hook looks at a module."""
-    own = (module._forward_hooks, module._forward_pre_hooks)
-    return any(own) or modules._has_any_global_hook()
+def _watched(conv: nn.Module, norm: nn.Module) -> bool:
+    """Say whether a hook looks at what lies between two modules."""
+    return bool(
+        conv._forward_hooks or conv._forward_pre_hooks or norm._forward_hooks
+        or norm._forward_pre_hooks or modules._has_any_global_hook()
+    )  # fmt: skip
 
 
 def _fold(

@@ -1,8 +1,8 @@
 """What the library is told of a convolution, and how what it reads lies in memory."""
 
 from collections.abc import Sequence
-from functools import lru_cache
 from math import inf
+from typing import Any
 
 from torch import Tensor, get_num_threads
 
@@ -10,7 +10,10 @@ from striate.kernels.dispatch import Call
 from striate.kernels.library import Conv
 from striate.kernels.memory import empty
 
-__all__ = ["called", "geometry", "last", "lies_last", "shape_after", "trim", "turned"]
+__all__ = ["geometry", "last", "lies_last", "planned", "shape_after", "turned"]
+
+MANY = 4096  # plans that are kept: to make one takes as long as a small convolution
+_plans: dict[tuple[Any, ...], tuple[Call, Conv, int]] = {}
 
 
 def three(numbers: Sequence[int], fill: int) -> list[int]:
@@ -37,18 +40,9 @@ def geometry(
     groups: int,
 ) -> Conv:
     """Return what the library has to know of a convolution of samples of `size`."""
-    how = (tuple(stride), tuple(padding), tuple(dilation), groups, get_num_threads())
-    return Conv.from_buffer_copy(_geometry(n, tuple(size), weight.shape, weight.stride(), *how))
-
-
-@lru_cache(maxsize=4096)  # describing it takes as long as a small convolution
-def _geometry(
-    n: int, size: tuple[int, ...], shape: tuple[int, ...], strides: tuple[int, ...],
-    stride: tuple[int, ...], padding: tuple[int, ...], dilation: tuple[int, ...], groups: int,
-    threads: int,
-) -> Conv:  # fmt: skip
+    shape, strides = weight.shape, weight.stride()
     kernel = shape[2:]
-    own = Conv(n=n, c=shape[1] * groups, o=shape[0], groups=groups, threads=threads)
+    own = Conv(n=n, c=shape[1] * groups, o=shape[0], groups=groups, threads=get_num_threads())
     own.size[:] = three(size, 1)
     own.out[:] = three(shape_after(size, kernel, stride, padding, dilation), 1)
     own.kernel[:], own.stride[:] = three(kernel, 1), three(stride, 1)
@@ -57,6 +51,32 @@ def _geometry(
     own.weight_k[:] = three(strides[2:], 0)
     own.low, own.high = -inf, inf
     return own
+
+
+def planned(
+    direction: str, n: int, size: Sequence[int], weight: Tensor, stride: Sequence[int],
+    padding: Sequence[int], dilation: Sequence[int], groups: int, fixed: bool = False,
+) -> tuple[Call, Conv, int]:  # fmt: skip
+    """Return what `dispatch` is asked, and what the library is told: a copy to be changed.
+
+    Taps that see only the border are left out of that; last comes how many bytes behind the first
+    tap of all the first one lies that is left.
+
+    Args:
+        direction, fixed: see `Call`.
+    """
+    key = (
+        direction, fixed, n, tuple(size), weight.shape, weight.stride(), tuple(stride),
+        tuple(padding), tuple(dilation), groups, get_num_threads(),
+    )  # fmt: skip
+    if key not in _plans:
+        own = geometry(n, size, weight, stride, padding, dilation, groups)
+        call = _called(direction, own, fixed)
+        if len(_plans) >= MANY:
+            _plans.clear()
+        _plans[key] = call, own, _trim(own, call)
+    call, own, offset = _plans[key]
+    return call, Conv.from_buffer_copy(own), offset
 
 
 def turned(own: Conv) -> Conv:
@@ -68,7 +88,7 @@ def turned(own: Conv) -> Conv:
     return back
 
 
-def trim(own: Conv, call: Call) -> int:
+def _trim(own: Conv, call: Call) -> int:
     """Leave out taps that see only the border; return how far the first one lies, in bytes."""
     offset = 0
     for axis, (first, end) in enumerate(call.seen):
@@ -94,7 +114,7 @@ def lies_last(weight: Tensor) -> bool:
     return weight.movedim(1, -1).is_contiguous() and not weight.is_contiguous()
 
 
-def called(direction: str, own: Conv, fixed: bool = False) -> Call:
+def _called(direction: str, own: Conv, fixed: bool = False) -> Call:
     """Return what `dispatch` is asked."""
     size, out, kernel, stride, pad, dilation = (
         (n[0], n[1], n[2])

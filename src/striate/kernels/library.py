@@ -10,8 +10,8 @@ from pathlib import Path
 from striate.errors import UserError
 
 __all__ = [
-    *("Chain", "Conv", "Link", "LinkPointer", "Norm", "Separable"),
-    *("choose", "fingerprint", "floats", "level", "library", "peak", "reason", "run", "setting"),
+    *("Chain", "Conv", "Link", "LinkPointer", "Memory", "Norm", "Separable"),
+    *("choose", "floats", "level", "library", "peak", "reason", "run", "setting"),
 ]
 
 NAME = "libstriate_kernels.dylib" if sys.platform == "darwin" else "libstriate_kernels.so"
@@ -90,8 +90,8 @@ FUNCTIONS: dict[str, tuple[type[ctypes.Structure], int]] = {
     "separable_forward": (Separable, 9),
     "winograd_forward": (Conv, 5),
     "winograd_weight": (Conv, 3),
-    "winograd_floats": (Conv, 0),
-    "winograd_kernels": (Conv, 2),
+    "prepared_floats": (Conv, 0),
+    "prepare": (Conv, 2),
     "norm_forward": (Norm, 7),
     "norm_backward": (Norm, 11),
     "chain_floats": (Chain, 0),
@@ -143,7 +143,7 @@ def _described(found: ctypes.CDLL) -> ctypes.CDLL:
     for name, (kind, pointers) in FUNCTIONS.items():
         arguments = [ctypes.POINTER(kind), *[ctypes.c_void_p] * pointers]
         getattr(found, "striate_" + name).argtypes = arguments
-    for name in ("chain_lanes", "chain_floats", "winograd_floats"):
+    for name in ("chain_lanes", "chain_floats", "prepared_floats"):
         getattr(found, "striate_" + name).restype = ctypes.c_int64
     found.striate_level.restype = ctypes.c_char_p
     found.striate_choose.argtypes = [ctypes.c_char_p]
@@ -164,6 +164,7 @@ def reason() -> str:
     return ""
 
 
+@cache
 def level() -> str:
     """Return the instruction set in use: `avx512`, `avx2`, `baseline`; empty without a library."""
     found = library()
@@ -173,6 +174,7 @@ def level() -> str:
 def choose(name: str) -> bool:
     """Use another instruction set, for tests and comparisons; return whether this CPU has it."""
     found = library()
+    level.cache_clear()
     return found is not None and found.striate_choose(name.encode()) == 0
 
 
@@ -186,24 +188,34 @@ def peak(seconds: float = 0.2) -> float:
     return float(found.striate_peak(seconds)) if found else 0.0
 
 
-def fingerprint(tensors: Sequence[tuple[int, int]]) -> int:
-    """Return a number that changes with every kilobyte of float32 numbers, or shorter tensor.
+class Memory:
+    """Where some float32 tensors lie, to be looked at again and again.
 
     Args:
         tensors: address and count of numbers of each.
     """
-    found, count = library(), len(tensors)
-    assert found is not None
-    addresses = (ctypes.c_void_p * count)(*(address for address, _ in tensors))
-    counts = (ctypes.c_int64 * count)(*(numbers for _, numbers in tensors))
-    return int(found.striate_fingerprint(addresses, counts, ctypes.c_int64(count)))
+
+    def __init__(self, tensors: Sequence[tuple[int, int]]) -> None:
+        count = len(tensors)
+        found = library()
+        assert found is not None
+        self.look = found.striate_fingerprint
+        self.given = (
+            (ctypes.c_void_p * count)(*(address for address, _ in tensors)),
+            (ctypes.c_int64 * count)(*(numbers for _, numbers in tensors)),
+            ctypes.c_int64(count),
+        )
+
+    def fingerprint(self) -> int:
+        """Return a number that changes with every kilobyte in a row, or shorter tensor."""
+        return int(self.look(*self.given))
 
 
 def floats(own: Conv) -> int:
-    """Return how many numbers kernels transformed for Winograd's products are."""
+    """Return how many numbers kernels are that were made ready for `own.tile`."""
     found = library()
     assert found is not None
-    return int(found.striate_winograd_floats(ctypes.byref(own)))
+    return int(found.striate_prepared_floats(ctypes.byref(own)))
 
 
 def run(function: str, geometry: Conv | Norm | Chain | Separable, *tensors: int | None) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
 from torch.nn import Parameter
 
-from striate.kernels.library import fingerprint
+from striate.kernels.library import Memory
 
 __all__ = ["Memo", "kept", "split"]
 
@@ -32,29 +32,42 @@ class Memo:
 
     def __init__(self, compute: Callable[..., Sequence[Tensor]]) -> None:
         self.compute = compute
-        self.state: tuple[Any, ...] | None = None
+        self.seen: tuple[Any, ...] = ()
+        self.memory: Memory | None = None
+        self.mark: int | None = None
         self.result: list[Tensor] = []
 
     def __call__(self, *given: Any) -> list[Tensor]:
         """Return what the function makes of the tensors."""
-        state = _state(given)
-        if state is None or state != self.state:
+        seen = tuple(map(_seen, given))
+        if seen != self.seen:
+            self.seen, self.memory, self.mark = seen, _memory(given), None
+        mark = None if self.memory is None else self.memory.fingerprint()
+        if mark is None or mark != self.mark:
             with torch.no_grad():
                 self.result = [_owned(one) for one in self.compute(*given)]
-            self.state = state
+            self.mark = mark
         return self.result
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Memo, (self.compute,)
 
 
-def _state(given: Sequence[Any]) -> tuple[Any, ...] | None:
-    """Return what is another one after a change; None where that cannot be known."""
+def _seen(one: Any) -> Any:
+    """Return what is another one where something else is given, or it was changed in place."""
+    if not isinstance(one, Tensor):
+        return one
+    if type(one) not in (Tensor, Parameter) or one.is_inference():
+        return object()  # it does not say whether it was
+    return id(one), one.data_ptr(), one._version
+
+
+def _memory(given: Sequence[Any]) -> Memory | None:
+    """Return where tensors lie; None where changes behind PyTorch's back would not be seen."""
     tensors = [t for t in given if isinstance(t, Tensor)]
     if not all(map(_watchable, tensors)):
         return None
-    known = ((id(t), t.data_ptr(), t._version) if isinstance(t, Tensor) else t for t in given)
-    return *known, fingerprint([(t.data_ptr(), t.numel()) for t in tensors])
+    return Memory([(t.data_ptr(), t.numel()) for t in tensors])
 
 
 def _watchable(t: Tensor) -> bool:

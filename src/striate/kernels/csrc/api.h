@@ -29,8 +29,8 @@ typedef struct StriateConv {
   int64_t groups;
   int64_t weight_o, weight_c, weight_k[3]; /* strides of the kernels (o, c / groups, *kernel) */
   int64_t turned; /* winograd: kernels turned by half a turn, inputs and outputs exchanged */
-  int64_t tile;   /* winograd: outputs of a tile along an axis, 2 or 4 */
-  int64_t ready;  /* winograd: kernels are as striate_winograd_kernels gives them */
+  int64_t tile;   /* outputs of a tile along an axis: winograd 2 or 4, direct 1 */
+  int64_t ready;  /* direct_forward, winograd_forward: kernels are as striate_prepare gives them */
   int64_t threads; /* at least 1 */
   double low, high; /* answers of forward calls are clipped to these; infinite ones do nothing */
 } StriateConv;
@@ -57,10 +57,10 @@ STRIATE_API int striate_winograd_forward(const StriateConv* g, const float* x, c
 STRIATE_API int striate_winograd_weight(const StriateConv* g, const float* x, const float* dy,
                                         float* dw);
 
-/* Kernels transformed once for many forward calls, whatever their pictures: how many floats, and
- * these. They are of one instruction set. */
-STRIATE_API int64_t striate_winograd_floats(const StriateConv* g);
-STRIATE_API int striate_winograd_kernels(const StriateConv* g, const float* weight, float* to);
+/* Kernels made ready once for many forward calls of `tile`, whatever their pictures: how many
+ * floats, and these. They are of one instruction set. */
+STRIATE_API int64_t striate_prepared_floats(const StriateConv* g);
+STRIATE_API int striate_prepare(const StriateConv* g, const float* weight, float* to);
 
 /* As many groups as channels in and out: each channel has its own kernel. */
 STRIATE_API int striate_depthwise_forward(const StriateConv* g, const float* x, const float* weight,

@@ -142,6 +142,28 @@ struct Packing {
 
 INLINE int64_t panel_floats(const Rows& rows) { return rows.depth * rows.outputs; }
 
+// A vector of outputs of one tap: a row of it for every input, `wide` floats apart.
+INLINE void pack_tap(const float* from, int64_t step_o, int64_t step_c, int64_t left,
+                     int64_t inputs, float* to, int64_t wide) {
+  int64_t c = 0;
+  if (left == LANES && step_o == 1)
+    for (; c < inputs; ++c) store(to + c * wide, load(from + c * step_c));
+  if (left == LANES && step_c == 1)
+    for (; c + LANES <= inputs; c += LANES) {
+      Vector row[LANES];
+#pragma GCC unroll 16
+      for (int64_t lane = 0; lane < LANES; ++lane) row[lane] = load(from + c + lane * step_o);
+      transpose(row);
+#pragma GCC unroll 16
+      for (int64_t k = 0; k < LANES; ++k) store(to + (c + k) * wide, row[k]);
+    }
+  for (; c < inputs; ++c) {
+    Vector value{};
+    for (int64_t lane = 0; lane < left; ++lane) value[lane] = from[c * step_c + lane * step_o];
+    store(to + c * wide, value);
+  }
+}
+
 inline void pack_vector(void* context, int64_t part, int) {
   const auto& own = *static_cast<Packing*>(context);
   const Rows& rows = own.rows;
@@ -161,12 +183,8 @@ inline void pack_vector(void* context, int64_t part, int) {
                             (axis[0].k + i * axis[0].k_step) * own.g.weight_k[0] +
                             (axis[1].k + j * axis[1].k_step) * own.g.weight_k[1] +
                             (axis[2].k + l * axis[2].k_step) * own.g.weight_k[2];
-        for (int64_t c = 0; c < rows.c; ++c, to += wide) {
-          Vector value{};
-          for (int64_t lane = 0; lane < left; ++lane)
-            value[lane] = from[c * step_c + lane * step_o];
-          store(to, value);
-        }
+        pack_tap(from, step_o, step_c, left, rows.c, to, wide);
+        to += rows.c * wide;
       }
 }
 
@@ -212,16 +230,24 @@ inline void product_part(void* context, int64_t part, int) {
   }
 }
 
+INLINE int64_t all_panels(const Rows& rows) { return rows.groups * panel_floats(rows) + LANES; }
+
+inline void pack(const Rows& rows, const StriateConv& g, const float* weight, float* panels,
+                 bool turned) {
+  Packing packing{rows, g, weight, panels, turned};
+  striate::parallel(rows.groups * (rows.outputs / LANES), static_cast<int>(g.threads), pack_vector,
+                    &packing);
+}
+
 inline int multiply_rows(Rows& rows, const StriateConv& g, const float* x, const float* weight,
                          const Finish& finish, bool turned) {
-  rows.plan(static_cast<int>(g.threads));
-  if (!rows.total) return STRIATE_DONE;
-  float* panels = striate::scratch(2, rows.groups * panel_floats(rows) + LANES);
-  if (!panels) return STRIATE_NO_MEMORY;
   const int threads = static_cast<int>(g.threads);
-  Packing packing{rows, g, weight, panels, turned};
-  striate::parallel(rows.groups * (rows.outputs / LANES), threads, pack_vector, &packing);
-  Product product{rows, x, panels, finish, false};
+  rows.plan(threads);
+  if (!rows.total) return STRIATE_DONE;
+  float* panels = g.ready ? nullptr : striate::scratch(2, all_panels(rows));
+  if (!g.ready && !panels) return STRIATE_NO_MEMORY;
+  if (panels) pack(rows, g, weight, panels, turned);
+  Product product{rows, x, panels ? panels : weight, finish, false};
   striate::parallel(rows.groups * rows.parts, threads, product_part, &product);
   return product.failed ? STRIATE_NO_MEMORY : STRIATE_DONE;
 }
@@ -230,6 +256,19 @@ inline int direct_forward(const StriateConv& g, const float* x, const float* wei
                           const float* bias, const float* addend, float* y) {
   Rows rows(g, forward_axes(g), false);
   return multiply_rows(rows, g, x, weight, Finish(g, bias, addend, y), false);
+}
+
+inline int64_t direct_floats(const StriateConv& g) {
+  Rows rows(g, forward_axes(g), false);
+  rows.plan(1);
+  return all_panels(rows);
+}
+
+inline int direct_kernels(const StriateConv& g, const float* weight, float* to) {
+  Rows rows(g, forward_axes(g), false);
+  rows.plan(1);
+  pack(rows, g, weight, to, false);
+  return STRIATE_DONE;
 }
 
 inline int direct_input(const StriateConv& g, const float* dy, const float* weight, float* dx) {

@@ -33,7 +33,8 @@ int weight(const StriateConv& g, const float* x, const float* dy, float* dw) {
       g, [&](auto tile) { return winograd_weight<decltype(tile)>(g, x, dy, dw); });
 }
 
-int64_t floats(const StriateConv& g) {
+int64_t prepared_floats(const StriateConv& g) {
+  if (g.tile == 1) return direct_floats(g);
   int64_t count = 0;
   with_tile(g, [&](auto tile) {
     count = winograd_floats<decltype(tile)>(g);
@@ -42,7 +43,8 @@ int64_t floats(const StriateConv& g) {
   return count;
 }
 
-int kernels(const StriateConv& g, const float* w, float* to) {
+int prepare(const StriateConv& g, const float* w, float* to) {
+  if (g.tile == 1) return direct_kernels(g, w, to);
   return with_tile(g, [&](auto tile) { return winograd_kernels<decltype(tile)>(g, w, to); });
 }
 
@@ -76,8 +78,8 @@ const Level table{NAME(LEVEL),
                   separable_forward,
                   forward,
                   weight,
-                  floats,
-                  kernels,
+                  prepared_floats,
+                  prepare,
                   norm_forward,
                   norm_backward,
                   LANES,

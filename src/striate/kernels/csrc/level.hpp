@@ -19,8 +19,8 @@ struct Level {
                            float* y);
   Forward* winograd_forward;
   Gradient* winograd_weight;
-  int64_t (*winograd_floats)(const StriateConv&);
-  int (*winograd_kernels)(const StriateConv&, const float* weight, float* to);
+  int64_t (*prepared_floats)(const StriateConv&);
+  int (*prepare)(const StriateConv&, const float* weight, float* to);
   int (*norm_forward)(const StriateNorm&, const float* x, const float* weight, const float* bias,
                       const float* addend, float* y, float* mean, float* variance);
   int (*norm_backward)(const StriateNorm&, const float* x, const float* dy, const float* y,

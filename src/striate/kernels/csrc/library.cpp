@@ -102,10 +102,10 @@ int striate_winograd_forward(const StriateConv* g, const float* x, const float* 
   return level().winograd_forward(*g, x, weight, bias, addend, y);
 }
 
-int64_t striate_winograd_floats(const StriateConv* g) { return level().winograd_floats(*g); }
+int64_t striate_prepared_floats(const StriateConv* g) { return level().prepared_floats(*g); }
 
-int striate_winograd_kernels(const StriateConv* g, const float* weight, float* to) {
-  return level().winograd_kernels(*g, weight, to);
+int striate_prepare(const StriateConv* g, const float* weight, float* to) {
+  return level().prepare(*g, weight, to);
 }
 
 int striate_winograd_weight(const StriateConv* g, const float* x, const float* dy, float* dw) {

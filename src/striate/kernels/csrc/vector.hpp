@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #if defined(__AVX512F__) || defined(__AVX2__)
 #include <immintrin.h>
@@ -79,6 +80,48 @@ INLINE void put(float* to, Vector value, int64_t left) {
     store(to, value);
   else
     store_part(to, value, left);
+}
+
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+#define STRIATE_SHUFFLES
+#endif
+#endif
+
+#if defined(STRIATE_SHUFFLES)
+// Of a and b as squares of Step lanes: exchange b's left ones with a's right ones.
+template <int Step, int... Lane>
+INLINE void exchange(Vector& a, Vector& b, std::integer_sequence<int, Lane...>) {
+  constexpr int MANY = sizeof...(Lane);
+  const Vector left = __builtin_shufflevector(a, b, (Lane & Step ? MANY + Lane - Step : Lane)...);
+  b = __builtin_shufflevector(a, b, (Lane & Step ? MANY + Lane : Lane + Step)...);
+  a = left;
+}
+
+template <int Step>
+INLINE void transpose_by(Vector* row) {
+  if constexpr (Step < LANES) {
+#pragma GCC unroll 16
+    for (int i = 0; i < LANES; ++i)
+      if (!(i & Step))
+        exchange<Step>(row[i], row[i + Step], std::make_integer_sequence<int, LANES>());
+    transpose_by<2 * Step>(row);
+  }
+}
+#endif
+
+// A square of LANES x LANES numbers: rows become columns.
+INLINE void transpose(Vector* row) {
+#if defined(STRIATE_SHUFFLES)
+  transpose_by<1>(row);
+#else
+  for (int i = 0; i < LANES; ++i)
+    for (int j = 0; j < i; ++j) {
+      const float kept = row[i][j];
+      row[i][j] = row[j][i];
+      row[j][i] = kept;
+    }
+#endif
 }
 
 // What is no number stays none.
