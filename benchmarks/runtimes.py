@@ -2,6 +2,7 @@
 
     python benchmarks/runtimes.py                                # ResNet-18, 224 x 224, one thread
     python benchmarks/runtimes.py --only resnet50 --batch 8 --turns 7
+    python benchmarks/runtimes.py --side 32 --side 64            # small pictures
 
 All get the same network of torchvision, in random weights with normalisation by what it has seen,
 and the same picture; a runtime reads the file that torch.onnx writes. Each is let run for half a
@@ -130,14 +131,23 @@ def compare(name: str, batch: int, threads: int, turns: int, side: int) -> str:
     )
 
 
+def _count(text: str) -> int:
+    if not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"wanted a number of 1 or more; got {text!r}")
+    return int(text)
+
+
 def main() -> None:
     """Compare what was chosen."""
     about = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=about)
     parser.add_argument("--only", action="append", choices=NETS, help="a net; may be repeated")
-    parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--turns", type=int, default=7, help="of each contestant [7]")
+    parser.add_argument(
+        "--side", action="append", type=_count, help="of pictures; may be repeated [224]"
+    )
+    parser.add_argument("--batch", type=_count, default=1)
+    parser.add_argument("--threads", type=_count, default=1)
+    parser.add_argument("--turns", type=_count, default=7, help="of each contestant [7]")
     parser.add_argument(
         "--quick", action="store_true", help="a smoke run: small pictures, one turn"
     )
@@ -147,9 +157,10 @@ def main() -> None:
     print(f"kernels: {level()}, peak {peak():.1f}e9 a thread; threads: {chosen.threads}\n")
     print("| net, side, batch | ms | ratio (spread) | wanted | n | verdict |")
     print("|---|---|---|---|---|---|")
-    side, turns = (64, 1) if chosen.quick else (224, chosen.turns)
+    turns, sides = 1 if chosen.quick else chosen.turns, [64] if chosen.quick else [224]
     for name in chosen.only or ("resnet18",):
-        print(compare(name, chosen.batch, chosen.threads, turns, side), flush=True)
+        for side in chosen.side or sides:
+            print(compare(name, chosen.batch, chosen.threads, turns, side), flush=True)
 
 
 if __name__ == "__main__":
