@@ -147,6 +147,42 @@ def test_two_threads_answer_to_the_bit_alike_on_lines_and_planes(
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
 
 
+STRAIGHT = [  # n, c, o, size, kernel, how, groups: what is known of rows, and how many there are
+    (2, 130, 40, (21, 19), (3, 3), {"stride": 2, "padding": 1}, 1),  # two blocks of channels
+    (1, 260, 33, (9, 8), (1, 1), {}, 1),  # three
+    (3, 70, 24, (15, 12), (1, 1), {}, 1),  # as they lie, gradients in panels
+    (3, 150, 24, (15, 12), (1, 1), {}, 1),  # few outputs: as they lie
+    (3, 20, 48, (15, 12), (1, 1), {}, 1),  # few channels: gradients as they lie too
+    (2, 7, 50, (40, 33), (7, 7), {"stride": 2, "padding": 3}, 1),  # all taps at once
+    (2, 156, 60, (11, 13), (3, 3), {"padding": 1, "dilation": 2}, 2),
+    (2, 80, 17, (130,), (5,), {"stride": 3, "padding": 4}, 1),
+    (1, 66, 35, (5, 6, 7), (2, 3, 1), {"stride": (2, 1, 2), "padding": (1, 1, 0)}, 1),
+]
+
+
+@pytest.mark.parametrize("case", STRAIGHT, ids=str)
+def test_rows_of_any_make_answer_as_float64_does(level, ours, case):
+    ours(DIRECT)
+    *numbers, how, groups = case
+    axes = len(numbers[3])
+    given = {
+        key: (value,) * axes if isinstance(value, int) else value for key, value in how.items()
+    }
+    compare(both(*numbers, given, groups=groups), given, groups=groups, limit=1e-5)
+
+
+@pytest.mark.parametrize("case", STRAIGHT[:6:2], ids=str)
+def test_two_threads_sum_rows_to_the_bit_alike(two_threads, ours, case):
+    ours(DIRECT)
+    *numbers, how, _ = case
+    x, weight, _, dy, *_ = both(*numbers, how)
+    operator = torch.ops.striate.convolve_weight
+    numbers = [[how.get(key, fill)] * 2 for key, fill in (("stride", 1), ("padding", 0))]
+    kernel = list(weight.shape[2:])
+    first, again = (operator(x, dy, kernel, *numbers, [1, 1], 1) for _ in range(2))
+    assert torch.equal(first, again)
+
+
 @st.composite
 def blocks(draw):
     """Draw what Winograd's algorithm takes along a line, or on planes of three axes."""
@@ -179,7 +215,8 @@ def geometries(draw, depthwise=False):
     kernel, groups = each(1, 4), draw(st.integers(1, 4))
     least = zip(kernel, how["dilation"], how["padding"], strict=True)
     size = [max(1, d * (k - 1) + 1 - 2 * p) + draw(st.integers(0, 6)) for k, d, p in least]
-    c, o = (groups * draw(st.integers(1, 24)) for _ in range(2))
+    most = draw(st.sampled_from([24, 24, 24, 150]))  # many channels are summed in blocks
+    c, o = (groups * draw(st.integers(1, most)) for _ in range(2))
     if depthwise:  # lines so long that several neighbours are computed at once
         c = o = groups = draw(st.integers(1, 70))
         size[-1] += draw(st.integers(0, 150 if axes == 1 else 30))

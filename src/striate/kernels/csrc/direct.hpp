@@ -1,11 +1,12 @@
 // Any convolution as a matrix product: what a kernel sees of the input, gathered into rows.
 //
 // Row p of A holds the K = taps * C numbers that output p sees; with kernels as a K x O matrix,
-//     y = A W ,   dw = At dy .
+//     y = A W .
 // Rows are gathered for a few outputs at a time and stay in the cache. Copying a number once costs
 // little beside the O multiplications that it meets.
 //
-// The gradient to the input gathers too, phase by phase: see axis.hpp.
+// The gradient to the input gathers too, phase by phase: see axis.hpp. That to the kernels is in
+// sums.hpp.
 #pragma once
 
 #include "axis.hpp"
@@ -277,100 +278,6 @@ inline int direct_input(const StriateConv& g, const float* dy, const float* weig
     Rows rows(g, axes, true);
     return multiply_rows(rows, g, dy, weight, finish, true);
   });
-}
-
-// ---- the gradient to the kernels
-
-struct Sums {
-  const Rows& rows;
-  const float *x, *dy;
-  float* sums;     // [copy][group][k][output]
-  int64_t copies;
-  bool failed;
-};
-
-// A copy adds every `copies`-th batch of rows, always the same: sums do not depend on who was
-// faster.
-inline void sum_part(void* context, int64_t copy_, int) {
-  auto& own = *static_cast<Sums*>(context);
-  const Rows& rows = own.rows;
-  const bool ready = rows.lies_ready(), even = rows.o % LANES == 0;
-  float* seen = ready ? nullptr : striate::scratch(0, rows.batch * rows.depth);
-  float* wanted = even ? nullptr : striate::scratch(1, rows.batch * rows.outputs);
-  if ((!ready && !seen) || (!even && !wanted)) {
-    own.failed = true;
-    return;
-  }
-  for (int64_t group = 0; group < rows.groups; ++group) {
-    float* to = own.sums + (copy_ * rows.groups + group) * panel_floats(rows);
-    bool begun = false;
-    for (int64_t part = copy_; part < rows.parts; part += own.copies) {
-      const int64_t first = part * rows.batch, count = least(rows.batch, rows.total - first);
-      const float* x = own.x + group * rows.c;
-      const float* dy = own.dy + first * rows.row_to + group * rows.o;
-      if (!ready) gather(rows, x, first, count, seen);
-      if (!even)
-        for (int64_t p = 0; p < count; ++p) {
-          copy(wanted + p * rows.outputs, dy + p * rows.row_to, rows.o);
-          for (int64_t o = rows.o; o < rows.outputs; ++o) wanted[p * rows.outputs + o] = 0;
-        }
-      const float* a = ready ? x + first * rows.row_from : seen;
-      const int64_t step = ready ? rows.row_from : rows.depth;
-      const float* b = even ? dy : wanted;
-      const int64_t row = even ? rows.row_to : rows.outputs;
-      if (begun)
-        multiply<true>(rows.depth, rows.outputs, count, a, 1, step, b, false, row, to,
-                       rows.outputs);
-      else
-        multiply<false>(rows.depth, rows.outputs, count, a, 1, step, b, false, row, to,
-                        rows.outputs);
-      begun = true;
-    }
-  }
-}
-
-struct Unpacking {
-  const Rows& rows;
-  const StriateConv& g;
-  const float* sums;
-  int64_t copies;
-  float* weight;
-};
-
-// Kernels of `part`, an output: sums of all copies, to where the kernels lie.
-inline void unpack_output(void* context, int64_t part, int) {
-  const auto& own = *static_cast<Unpacking*>(context);
-  const Rows& rows = own.rows;
-  const int64_t group = part / rows.o, o = part % rows.o;
-  const int64_t each = rows.groups * panel_floats(rows);
-  const float* from = own.sums + group * panel_floats(rows) + o;
-  const Axis* axis = rows.axis;
-  for (int64_t i = 0; i < axis[0].taps; ++i)
-    for (int64_t j = 0; j < axis[1].taps; ++j)
-      for (int64_t l = 0; l < axis[2].taps; ++l) {
-        float* to = own.weight + part * own.g.weight_o + i * own.g.weight_k[0] +
-                    j * own.g.weight_k[1] + l * own.g.weight_k[2];
-        for (int64_t c = 0; c < rows.c; ++c, from += rows.outputs) {
-          float sum = 0;
-          for (int64_t copy = 0; copy < own.copies; ++copy) sum += from[copy * each];
-          to[c * own.g.weight_c] = sum;
-        }
-      }
-}
-
-inline int direct_weight(const StriateConv& g, const float* x, const float* dy, float* dw) {
-  Rows rows(g, forward_axes(g), false);
-  const int threads = static_cast<int>(g.threads);
-  rows.plan(threads);
-  const int64_t copies = least(rows.parts, threads);
-  float* sums = striate::scratch(2, copies * rows.groups * panel_floats(rows));
-  if (!sums) return STRIATE_NO_MEMORY;
-  Sums own{rows, x, dy, sums, copies, false};
-  striate::parallel(copies, threads, sum_part, &own);
-  if (own.failed) return STRIATE_NO_MEMORY;
-  Unpacking unpacking{rows, g, sums, copies, dw};
-  striate::parallel(rows.groups * rows.o, threads, unpack_output, &unpacking);
-  return STRIATE_DONE;
 }
 
 }  // namespace LEVEL

@@ -6,6 +6,7 @@
 #include "direct.hpp"
 #include "norm.hpp"
 #include "separable.hpp"
+#include "sums.hpp"
 #include "winograd.hpp"
 
 namespace LEVEL {
