@@ -182,6 +182,14 @@ def test_sums_and_bounds_move_into_what_is_before_them(monkeypatch, name, train)
     assert forward.count("aten.add.Tensor") == norms  # of its counter, or to its variance: no sum
 
 
+@pytest.mark.parametrize("name", ["residual", "inverted", "without", "line", "block"])
+def test_gradients_of_two_branches_are_added_by_a_convolution(monkeypatch, name):
+    net = networks()[name]
+    text = " ".join(graphs(monkeypatch, net, torch.randn(2, 3, 12, 12)))
+    blocks = sum(isinstance(module, Residual | Inverted | Plain) for module in net.modules())
+    assert text.count("striate.convolve_input_added.default") == blocks
+
+
 def test_what_another_reader_needs_stays(monkeypatch):
     text = " ".join(graphs(monkeypatch, networks()["kept"], torch.randn(2, 3, 12, 12)))
     assert "striate.normalise.default" in text

@@ -313,6 +313,24 @@ def test_sums_and_bounds_behind_pytorchs_own_along_other_axes(ours, size, added)
     assert distance(y, wanted.relu(), float(exact.abs().max())) < 1e-5
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "groups", "stride"),
+    [(TORCH, 1, 2), (DIRECT, 1, 1), (DIRECT, 2, 3), (4, 1, 1), (DEPTHWISE, 6, 2)],
+)
+def test_something_is_added_to_the_gradient_of_inputs(ours, level, algorithm, groups, stride):
+    ours(algorithm)
+    c = 6 if algorithm == DEPTHWISE else 20
+    how = {"stride": [stride] * 2, "padding": [1, 1]}
+    found = both(2, c, c, (11, 10), (3, 3), how, groups=groups, bias=False)
+    x, weight, _, dy, _, (dx, _) = found
+    given = ([11, 10], [stride] * 2, [1, 1], [1, 1], groups)
+    for addend in (torch.randn_like(x), last(torch.randn_like(x))):
+        kept = addend.clone()
+        y = torch.ops.striate.convolve_input_added(dy, weight, addend, *given)
+        assert distance(y, dx + addend, float(dx.abs().max())) < 5e-5
+        assert torch.equal(addend, kept)
+
+
 STAY = [  # n, c, o, size, kernel, pad; algorithms whose kernels are kept
     (1, 17, 70, (13, 14), (3, 3), (1, 1), (2, 4, DIRECT)),  # by outputs
     (2, 6, 5, (26, 19), (3, 3), (1, 0), (2, 4, DIRECT)),  # by tiles

@@ -110,6 +110,7 @@ def rewrite(module: GraphModule) -> GraphModule:
         (aten.convolution.default, _convolve),
         (ours.convolve.default, _finish),
         (aten.convolution_backward.default, _convolve_backward),
+        (ours.convolve_input.default, _add),
     ):
         for node in graph.find_nodes(op="call_function", target=kind):
             with graph.inserting_before(node):
@@ -271,6 +272,19 @@ def _finish(node: Node) -> None:
     with node.graph.inserting_before(behind.sum or node):
         y = call(node, ours.convolve_clipped.default, *args)
     behind.replace(y)
+
+
+def _add(node: Node) -> None:
+    """Move the sum of two branches' gradients into the convolution that gives one of them."""
+    found = readers(node)
+    sum_ = found[0] if len(found) == 1 and found[0] in node.users else None
+    addend = _addend(sum_, node)
+    if addend is None or sum_ is None:
+        return
+    dy, weight, *how = node.args
+    with node.graph.inserting_before(sum_):
+        dx = call(node, ours.convolve_input_added.default, dy, weight, addend, *how)
+    sum_.replace_all_uses_with(dx)
 
 
 def _normalise(node: Node) -> None:

@@ -1,8 +1,9 @@
 """Convolution: three operators, each the gradient of the other two.
 
 `torch.ops.striate.convolve`, `.convolve_input` and `.convolve_weight` are known to autograd (to any
-order) and to torch.compile. `.convolve_clipped` adds and clips besides, and is for graphs that have
-their gradients already. Each call asks `dispatch` which algorithm is the fastest here.
+order) and to torch.compile. `.convolve_clipped` adds and clips besides, `.convolve_input_added`
+adds; they are for graphs that have their gradients already. Each call asks `dispatch` which
+algorithm is the fastest here.
 """
 
 from collections.abc import Sequence
@@ -218,21 +219,42 @@ def convolve_input(
     stride: Numbers, padding: Numbers, dilation: Numbers, groups: int,
 ) -> Tensor:  # fmt: skip
     """Return the gradient of sum(dy y) to x, whose samples have that size."""
+    return _input(dy, weight, None, size, stride, padding, dilation, groups)
+
+
+@torch.library.custom_op("striate::convolve_input_added", mutates_args=(), device_types="cpu")
+def convolve_input_added(
+    dy: Tensor, weight: Tensor, addend: Tensor, size: Numbers,
+    stride: Numbers, padding: Numbers, dilation: Numbers, groups: int,
+) -> Tensor:  # fmt: skip
+    """Add something of x's shape to that gradient."""
+    return _input(dy, weight, addend, size, stride, padding, dilation, groups)
+
+
+def _input(
+    dy: Tensor, weight: Tensor, addend: Tensor | None, size: Numbers,
+    stride: Numbers, padding: Numbers, dilation: Numbers, groups: int,
+) -> Tensor:  # fmt: skip
     how = (stride, padding, dilation, groups)
     call, own, offset = planned("input", dy.shape[0], size, weight, *how)
     kernels = weight.data_ptr() + offset
-    dy = last(dy)
+    dy, addend = last(dy), None if addend is None else last(addend)
+    added = None if addend is None else addend.data_ptr()
 
     def attempt(algorithm: int) -> Tensor:
         dx = empty(own.n, own.c, size)
-        if algorithm == TORCH:
-            return last(_backward(dy, dx, weight, 0, *how))
-        if name := PREFIX.get(algorithm):
-            run(name + "_input", own, dy.data_ptr(), kernels, dx.data_ptr())
+        if algorithm in (TORCH, DEPTHWISE):  # which add nothing
+            if algorithm == TORCH:
+                dx = last(_backward(dy, dx, weight, 0, *how))
+            else:
+                run("depthwise_input", own, dy.data_ptr(), kernels, dx.data_ptr())
+            return dx if addend is None else dx.add_(addend)
+        if algorithm == DIRECT:
+            run("direct_input", own, dy.data_ptr(), kernels, added, dx.data_ptr())
         else:
             back = turned(own)
             back.tile = algorithm
-            run("winograd_forward", back, dy.data_ptr(), kernels, None, None, dx.data_ptr())
+            run("winograd_forward", back, dy.data_ptr(), kernels, None, added, dx.data_ptr())
         return dx
 
     return fastest(call, attempt)
@@ -296,6 +318,11 @@ def _(x, weight, bias, addend, low, high, stride, padding, dilation, groups):  #
 
 @convolve_input.register_fake
 def _(dy, weight, size, stride, padding, dilation, groups):  # type: ignore[no-untyped-def]
+    return dy.new_empty(dy.shape[0], *size, weight.shape[1] * groups).movedim(-1, 1)
+
+
+@convolve_input_added.register_fake
+def _(dy, weight, addend, size, stride, padding, dilation, groups):  # type: ignore[no-untyped-def]
     return dy.new_empty(dy.shape[0], *size, weight.shape[1] * groups).movedim(-1, 1)
 
 

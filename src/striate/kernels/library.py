@@ -82,7 +82,7 @@ class Chain(ctypes.Structure):
 # Name -> what it is told of the geometry, and how many tensors it takes.
 FUNCTIONS: dict[str, tuple[type[ctypes.Structure], int]] = {
     "direct_forward": (Conv, 5),
-    "direct_input": (Conv, 3),
+    "direct_input": (Conv, 4),
     "direct_weight": (Conv, 3),
     "depthwise_forward": (Conv, 5),
     "depthwise_input": (Conv, 3),

@@ -42,11 +42,12 @@ STRIATE_API const char* striate_level(void);
 STRIATE_API int striate_choose(const char* level);
 
 /* Any convolution: y = clip(x * weight + bias + addend, low, high), where bias and addend, of y's
- * shape, may be null; dx and dw, the gradients of sum(y dy) where nothing is clipped. */
+ * shape, may be null; dx and dw, the gradients of sum(y dy) where nothing is clipped; to dx, too,
+ * something of its shape may be added. */
 STRIATE_API int striate_direct_forward(const StriateConv* g, const float* x, const float* weight,
                                        const float* bias, const float* addend, float* y);
 STRIATE_API int striate_direct_input(const StriateConv* g, const float* dy, const float* weight,
-                                     float* dx);
+                                     const float* addend, float* dx);
 STRIATE_API int striate_direct_weight(const StriateConv* g, const float* x, const float* dy,
                                       float* dw);
 

@@ -272,8 +272,9 @@ inline int direct_kernels(const StriateConv& g, const float* weight, float* to) 
   return STRIATE_DONE;
 }
 
-inline int direct_input(const StriateConv& g, const float* dy, const float* weight, float* dx) {
-  const Finish finish(g, nullptr, nullptr, dx);
+inline int direct_input(const StriateConv& g, const float* dy, const float* weight,
+                        const float* addend, float* dx) {
+  const Finish finish(g, nullptr, addend, dx);
   return input_phases(g, [&](const Axes& axes) {
     Rows rows(g, axes, true);
     return multiply_rows(rows, g, dy, weight, finish, true);

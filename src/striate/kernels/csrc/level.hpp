@@ -10,7 +10,9 @@ using Gradient = int(const StriateConv&, const float*, const float*, float*);
 struct Level {
   const char* name;
   Forward* direct_forward;
-  Gradient *direct_input, *direct_weight;
+  int (*direct_input)(const StriateConv&, const float* dy, const float* weight,
+                      const float* addend, float* dx);
+  Gradient* direct_weight;
   Forward* depthwise_forward;
   Gradient *depthwise_input, *depthwise_weight;
   int (*separable_forward)(const StriateSeparable&, const float* x, const float* first,

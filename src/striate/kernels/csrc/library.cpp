@@ -68,8 +68,9 @@ int striate_direct_forward(const StriateConv* g, const float* x, const float* we
   return level().direct_forward(*g, x, weight, bias, addend, y);
 }
 
-int striate_direct_input(const StriateConv* g, const float* dy, const float* weight, float* dx) {
-  return level().direct_input(*g, dy, weight, dx);
+int striate_direct_input(const StriateConv* g, const float* dy, const float* weight,
+                         const float* addend, float* dx) {
+  return level().direct_input(*g, dy, weight, addend, dx);
 }
 
 int striate_direct_weight(const StriateConv* g, const float* x, const float* dy, float* dw) {
