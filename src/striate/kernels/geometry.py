@@ -1,6 +1,7 @@
 """What the library is told of a convolution, and how what it reads lies in memory."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from math import inf
 from typing import Any
 
@@ -11,9 +12,6 @@ from striate.kernels.library import Conv
 from striate.kernels.memory import empty
 
 __all__ = ["geometry", "last", "lies_last", "planned", "shape_after", "turned"]
-
-MANY = 4096  # plans that are kept: to make one takes as long as a small convolution
-_plans: dict[tuple[Any, ...], tuple[Call, Conv, int]] = {}
 
 
 def three(numbers: Sequence[int], fill: int) -> list[int]:
@@ -40,17 +38,8 @@ def geometry(
     groups: int,
 ) -> Conv:
     """Return what the library has to know of a convolution of samples of `size`."""
-    shape, strides = weight.shape, weight.stride()
-    kernel = shape[2:]
-    own = Conv(n=n, c=shape[1] * groups, o=shape[0], groups=groups, threads=get_num_threads())
-    own.size[:] = three(size, 1)
-    own.out[:] = three(shape_after(size, kernel, stride, padding, dilation), 1)
-    own.kernel[:], own.stride[:] = three(kernel, 1), three(stride, 1)
-    own.pad[:], own.dilation[:] = three(padding, 0), three(dilation, 1)
-    own.weight_o, own.weight_c = strides[:2]
-    own.weight_k[:] = three(strides[2:], 0)
-    own.low, own.high = -inf, inf
-    return own
+    how = (tuple(stride), tuple(padding), tuple(dilation), groups, get_num_threads())
+    return Conv.from_buffer_copy(_geometry(n, tuple(size), weight.shape, weight.stride(), *how))
 
 
 def planned(
@@ -65,18 +54,37 @@ def planned(
     Args:
         direction, fixed: see `Call`.
     """
-    key = (
-        direction, fixed, n, tuple(size), weight.shape, weight.stride(), tuple(stride),
-        tuple(padding), tuple(dilation), groups, get_num_threads(),
-    )  # fmt: skip
-    if key not in _plans:
-        own = geometry(n, size, weight, stride, padding, dilation, groups)
-        call = _called(direction, own, fixed)
-        if len(_plans) >= MANY:
-            _plans.clear()
-        _plans[key] = call, own, _trim(own, call)
-    call, own, offset = _plans[key]
+    how = (tuple(stride), tuple(padding), tuple(dilation), groups, get_num_threads())
+    where = (n, tuple(size), weight.shape, weight.stride())
+    call, own, offset = _planned(direction, fixed, *where, *how)
     return call, Conv.from_buffer_copy(own), offset
+
+
+Sizes = tuple[int, ...]
+
+
+@lru_cache(maxsize=4096)  # describing it takes as long as a small convolution, and so does a plan
+def _geometry(
+    n: int, size: Sizes, shape: Sizes, strides: Sizes, stride: Sizes, padding: Sizes,
+    dilation: Sizes, groups: int, threads: int,
+) -> Conv:  # fmt: skip
+    kernel = shape[2:]
+    own = Conv(n=n, c=shape[1] * groups, o=shape[0], groups=groups, threads=threads)
+    own.size[:] = three(size, 1)
+    own.out[:] = three(shape_after(size, kernel, stride, padding, dilation), 1)
+    own.kernel[:], own.stride[:] = three(kernel, 1), three(stride, 1)
+    own.pad[:], own.dilation[:] = three(padding, 0), three(dilation, 1)
+    own.weight_o, own.weight_c = strides[:2]
+    own.weight_k[:] = three(strides[2:], 0)
+    own.low, own.high = -inf, inf
+    return own
+
+
+@lru_cache(maxsize=4096)
+def _planned(direction: str, fixed: bool, *where: Any) -> tuple[Call, Conv, int]:
+    own = Conv.from_buffer_copy(_geometry(*where))
+    call = _called(direction, own, fixed)
+    return call, own, _trim(own, call)
 
 
 def turned(own: Conv) -> Conv:

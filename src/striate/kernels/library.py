@@ -174,8 +174,9 @@ def level() -> str:
 def choose(name: str) -> bool:
     """Use another instruction set, for tests and comparisons; return whether this CPU has it."""
     found = library()
+    chosen = found is not None and found.striate_choose(name.encode()) == 0
     level.cache_clear()
-    return found is not None and found.striate_choose(name.encode()) == 0
+    return chosen
 
 
 def peak(seconds: float = 0.2) -> float:
