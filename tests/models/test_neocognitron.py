@@ -103,6 +103,7 @@ def agreement(net, digits):
     return len(set(winners.tolist())), sum(same) / len(same)
 
 
+@pytest.mark.slow
 def test_five_digits_get_planes_of_their_own_wherever_they_are():
     spec = Spec(channels=1, size=(16, 16), classes=("0", "1", "2", "3", "4"))
     digits, y, kinds, same = drawn(), torch.arange(5), [], []

@@ -61,6 +61,7 @@ def test_later_steps_weigh_more():
     assert losses == pytest.approx([1 / 6, 2 / 6, 3 / 6])
 
 
+@pytest.mark.slow
 def test_it_learns_to_fill_a_hole():
     torch.manual_seed(0)
     spec = Spec(channels=1, size=(8, 8), classes=())
