@@ -378,6 +378,16 @@ def test_kernels_made_ready_serve_every_size_of_pictures(ours):
     assert len(weight.striate_kept) == 3
 
 
+def test_kernels_made_ready_are_of_one_count_of_groups(ours):
+    ours(DIRECT)
+    weight = torch.randn(12, 5, 3, 3)
+    weight.striate_kept = {}
+    for groups in (1, 2, 3, 1):
+        x = torch.randn(1, 5 * groups, 6, 7)
+        y = torch.ops.striate.convolve(x, weight, None, [1, 1], [1, 1], [1, 1], groups)
+        assert distance(y, F.conv2d(x.double(), weight.double(), None, 1, 1, 1, groups)) < 1e-5
+
+
 @pytest.mark.parametrize("algorithm", [DIRECT, 4])
 def test_inputs_may_lie_in_any_order(level, ours, algorithm):
     ours(algorithm)

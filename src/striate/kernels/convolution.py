@@ -206,7 +206,7 @@ def _prepared(own: Conv, weight: Tensor, kernels: int) -> Tensor | None:
     versions = kept(weight)
     if versions is None:
         return None
-    key = (own.tile, level(), kernels - weight.data_ptr(), *own.kernel)
+    key = (own.tile, level(), own.groups, kernels - weight.data_ptr(), *own.kernel)
     if key not in versions:
         versions[key] = torch.empty(floats(own))
         run("prepare", own, kernels, versions[key].data_ptr())
