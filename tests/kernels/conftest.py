@@ -51,9 +51,13 @@ def ours(monkeypatch):
 @pytest.fixture
 def always_ours(monkeypatch):
     """Let no call of any size go to PyTorch, and count them by direction."""
-    from striate.kernels import accelerated, dispatch
+    from striate.kernels import accelerated, dispatch, stages
 
-    counts = Counter()
+    counts, run = Counter(), stages.run
+
+    def staged(function, *args):
+        counts.update(["forward"] if function == "stage_forward" else ["weight", "input"])
+        run(function, *args)
 
     def fastest(call, attempt):
         counts[call.direction] += 1
@@ -64,4 +68,5 @@ def always_ours(monkeypatch):
     for least in ("SMALL", "SMALL_DEPTHWISE", "SMALL_KEPT"):
         monkeypatch.setattr(accelerated, least, 0)
     monkeypatch.setattr("striate.kernels.convolution.fastest", fastest)
+    monkeypatch.setattr(stages, "run", staged)
     return counts

@@ -47,6 +47,27 @@ def test_what_lies_idle_is_no_more_than_what_is_lent(pool):
     assert pool.lent == sum(x.numel() for x in kept)
 
 
+def test_what_a_step_had_lies_ready_for_the_next(pool):
+    """Another size in between, while nothing is lent, does not cost it."""
+
+    def step():
+        kept = [empty(1, 1, (100 + k,)) for k in range(20)]
+        return {x.data_ptr() for x in kept}
+
+    places = step()
+    empty(1, 1, (7,))
+    assert step() == places
+
+
+def test_what_was_wanted_long_ago_is_not_kept(pool, monkeypatch):
+    monkeypatch.setattr(memory, "WINDOW", 10)
+    large = [empty(1, 1, (1000,)) for _ in range(5)]
+    large.clear()
+    for side in range(1, 31):
+        empty(1, 1, (side,))
+    assert sum(block.numel() for block in pool.idle.values()) <= 60
+
+
 def test_two_holders_never_share(pool):
     """Threads that take, fill, check and give back at once."""
     wrong = []

@@ -17,7 +17,6 @@ from striate.kernels.dispatch import NAMES, TORCH, foreseen
 from striate.kernels.folding import folded, link, mark, marked
 from striate.kernels.geometry import planned
 from striate.kernels.library import reason
-from striate.kernels.memory import LARGE
 from striate.kernels.norm import batch_norm
 
 __all__ = [
@@ -114,7 +113,7 @@ class FastBatchNorm(_BatchNorm):
     def _pays(self, x: Tensor) -> bool:
         """Say whether x fits and its channels lie last.
 
-        On two axes PyTorch knows that order too: there an answer must be worth memory of ours.
+        On two axes PyTorch knows that order too.
         """
         fits = x.dim() > 2 and x.shape[1] == self.num_features and x.numel() > x.shape[1]
         last = fits and x.movedim(1, -1).is_contiguous()
@@ -152,7 +151,8 @@ FAST: dict[type[nn.Module], type[nn.Module]] = {
 # each channel they take longer; where normalisation was folded, kernels are ready and no operator
 # is called.
 SMALL, SMALL_DEPTHWISE, SMALL_KEPT = 3e7, 3e6, 1e6
-ASKED = 2**22  # bytes to normalise, from which ours is the faster one (benchmarks/RESULTS.md)
+# Bytes to normalise, from which ours is the faster one (benchmarks/RESULTS.md): of two axes; else.
+LARGE, ASKED = 2**25, 2**22
 
 
 def _ours(layer: _ConvNd, x: Tensor, weight: Tensor) -> bool:

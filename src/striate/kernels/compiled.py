@@ -22,7 +22,7 @@ from torch import Tensor
 from torch._dynamo.backends.common import aot_autograd
 from torch.fx import GraphModule, Node
 
-from striate.kernels import chains, convolution, norm, separable  # noqa: F401  # norm defines operators
+from striate.kernels import chains, convolution, norm, separable, stages  # noqa: F401  # norm defines operators
 from striate.kernels.convolution import transposed
 from striate.kernels.geometry import lies_last
 from striate.kernels.library import reason
@@ -115,6 +115,7 @@ def rewrite(module: GraphModule) -> GraphModule:
         for node in graph.find_nodes(op="call_function", target=kind):
             with graph.inserting_before(node):
                 change(node)
+    stages.replace(graph)
     for node in graph.find_nodes(op="call_function", target=aten.view.default):
         node.target = aten.reshape.default  # not every view is one where channels lie last
     graph.eliminate_dead_code()

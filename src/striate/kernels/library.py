@@ -10,7 +10,8 @@ from pathlib import Path
 from striate.errors import UserError
 
 __all__ = [
-    *("Chain", "Conv", "Link", "LinkPointer", "Memory", "Norm", "Separable"),
+    *("Chain", "Conv", "Link", "LinkPointer", "Memory", "Norm", "Normed"),
+    *("Separable", "Stage"),
     *("choose", "floats", "level", "library", "peak", "reason", "run", "setting"),
 ]
 
@@ -51,6 +52,21 @@ class Separable(ctypes.Structure):
         *((name, ctypes.c_double) for name in ("first_low", "first_high")),
         *((name, ctypes.c_double) for name in ("last_low", "last_high")),
     ]
+
+
+class Normed(ctypes.Structure):
+    """How a tensor is normalised while it is read as the library sees it."""
+
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in ("weight", "bias", "mean", "variance")),
+        *((name, ctypes.c_double) for name in ("epsilon", "low", "high")),
+    ]
+
+
+class Stage(ctypes.Structure):
+    """A convolution between normalisations as the library sees it."""
+
+    _fields_ = [("conv", Conv), ("before", Normed), ("behind", Normed)]
 
 
 class Link(ctypes.Structure):
@@ -94,6 +110,8 @@ FUNCTIONS: dict[str, tuple[type[ctypes.Structure], int]] = {
     "prepare": (Conv, 2),
     "norm_forward": (Norm, 7),
     "norm_backward": (Norm, 11),
+    "stage_forward": (Stage, 5),
+    "stage_backward": (Stage, 11),
     "chain_floats": (Chain, 0),
     "chain_forward": (Chain, 3),
     "chain_backward": (Chain, 4),
@@ -219,7 +237,7 @@ def floats(own: Conv) -> int:
     return int(found.striate_prepared_floats(ctypes.byref(own)))
 
 
-def run(function: str, geometry: Conv | Norm | Chain | Separable, *tensors: int | None) -> None:
+def run(function: str, geometry: ctypes.Structure, *tensors: int | None) -> None:
     """Call a function of the library.
 
     Args:

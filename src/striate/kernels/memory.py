@@ -1,7 +1,7 @@
 """Memory for large answers, kept for the next one when an answer is gone.
 
-glibc gives blocks of more than 32 MB back to the system as soon as they are free. To get them anew,
-page by page, takes several times as long as to fill them.
+glibc gives large blocks back to the system as soon as they are free, and what is free at the end of
+its heap. To get them anew, page by page, takes several times as long as to fill them.
 """
 
 import ctypes
@@ -16,13 +16,15 @@ from torch import Tensor
 
 __all__ = ["LARGE", "Pool", "empty"]
 
-LARGE = 32 << 20  # bytes from which on memory is kept
+LARGE = 4 << 20  # bytes from which on memory is kept
+WINDOW = 1000  # blocks lent, some steps of a training
 
 
 class Pool:
     """Blocks of memory that are lent, come back by themselves, and are lent again.
 
-    What lies idle is at most as much as was lent when the last new block was wanted.
+    When a new block is wanted, what lies idle is at most as much as was lent at once lately: a
+    training lends little when a step begins, and wants all of it again before the step ends.
     """
 
     def __init__(self) -> None:
@@ -30,6 +32,8 @@ class Pool:
             OrderedDict()
         )  # address -> block, the longest idle first
         self.lent = 0  # floats
+        self.most, self.before = 0, 0  # lent at once: in this window of time, in the last one
+        self.taken = 0  # blocks, in this window
         self.back: deque[Tensor] = deque()  # a block may come back in the middle of anything
         self.lock = Lock()
 
@@ -43,6 +47,7 @@ class Pool:
                 self._release()
                 block = torch.empty(count)
             self.lent += count
+            self._count()
         seen = (ctypes.c_float * count).from_address(block.data_ptr())
         weakref.finalize(seen, self.back.append, block).atexit = False
         storage = torch.frombuffer(seen, dtype=torch.float32).untyped_storage()
@@ -59,9 +64,14 @@ class Pool:
         address = next(fits, None)
         return None if address is None else self.idle.pop(address)
 
+    def _count(self) -> None:
+        self.most, self.taken = max(self.most, self.lent), self.taken + 1
+        if self.taken == WINDOW:
+            self.before, self.most, self.taken = self.most, self.lent, 0
+
     def _release(self) -> None:
         idle = sum(block.numel() for block in self.idle.values())
-        while idle > self.lent:
+        while idle > max(self.before, self.most):
             idle -= self.idle.popitem(last=False)[1].numel()
 
 

@@ -111,6 +111,33 @@ STRIATE_API int striate_norm_backward(const StriateNorm* g, const float* x, cons
                                       const float* mean, const float* variance, float* dx,
                                       float* dweight, float* dbias, float* dsum);
 
+/* How a tensor of channels is normalised while it is read:
+ *     clip((x - mean) / sqrt(variance + epsilon) weight + bias, low, high) .
+ * weight and bias may be null; mean, too: then it is read as it is. */
+typedef struct StriateNormed {
+  const float *weight, *bias, *mean, *variance;
+  double epsilon, low, high;
+} StriateNormed;
+
+/* A convolution of two axes between normalisations, pointwise or depthwise: x is what a convolution
+ * before wrote, read as `before` says; y is what it writes, and `behind` how others read that. */
+typedef struct StriateStage {
+  StriateConv conv; /* pointwise: one tap, no border; its bounds are not read */
+  StriateNormed before, behind;
+} StriateStage;
+
+/* mean and biased variance are of y's channels. */
+STRIATE_API int striate_stage_forward(const StriateStage* g, const float* x, const float* weight,
+                                      float* y, float* mean, float* variance);
+
+/* dy is the gradient to y as normalised, where its bounds let it through; with it come those to the
+ * weight and the bias of `behind`, as this function gives them for `before`. Without `behind` it is
+ * that to y. dx, with an addend that may be null, is meant likewise. */
+STRIATE_API int striate_stage_backward(const StriateStage* g, const float* x, const float* weight,
+                                       const float* dy, const float* y, const float* behind_dweight,
+                                       const float* behind_dbias, const float* addend, float* dx,
+                                       float* dkernel, float* before_dweight, float* before_dbias);
+
 /* A number that changes with the first 16 of every 256 numbers of some tensors: to see whether
  * weights are still what they were takes a sixteenth of the time that reading them takes. */
 STRIATE_API uint64_t striate_fingerprint(const float* const* tensors, const int64_t* counts,

@@ -72,18 +72,6 @@ INLINE void next(const Rows& rows, Pixel& pixel) {
   ++pixel.image;
 }
 
-INLINE void copy(float* to, const float* from, int64_t count) {
-  int64_t i = 0;
-  for (; i + LANES <= count; i += LANES) store(to + i, load(from + i));
-  for (; i < count; ++i) to[i] = from[i];
-}
-
-INLINE void clear(float* to, int64_t count) {
-  int64_t i = 0;
-  for (; i + LANES <= count; i += LANES) store(to + i, Vector{});
-  for (; i < count; ++i) to[i] = 0;
-}
-
 // Taps of the last axis, from `line`; those that reach outside are 0.
 INLINE float* gather_line(const Rows& rows, const float* line, int64_t start, float* to) {
   const Axis& axis = rows.axis[2];

@@ -2,9 +2,11 @@
 #include "level.hpp"
 
 #include "chain.hpp"
+#include "channelwise.hpp"
 #include "depthwise.hpp"
 #include "direct.hpp"
 #include "norm.hpp"
+#include "pointwise.hpp"
 #include "separable.hpp"
 #include "sums.hpp"
 #include "winograd.hpp"
@@ -49,6 +51,32 @@ int prepare(const StriateConv& g, const float* w, float* to) {
   return with_tile(g, [&](auto tile) { return winograd_kernels<decltype(tile)>(g, w, to); });
 }
 
+bool is_depthwise(const StriateStage& g) { return g.conv.groups > 1; }
+
+int stage_forward(const StriateStage& g, const float* x, const float* weight, float* y,
+                  float* mean, float* variance) {
+  Stage own(g, x, weight);
+  own.y = y;
+  return is_depthwise(g) ? channelwise_forward(own, mean, variance)
+                         : pointwise_forward(own, mean, variance);
+}
+
+int stage_backward(const StriateStage& g, const float* x, const float* weight, const float* dy,
+                   const float* y, const float* behind_dweight, const float* behind_dbias,
+                   const float* addend, float* dx, float* dkernel, float* before_dweight,
+                   float* before_dbias) {
+  Stage own(g, x, weight);
+  own.dy = dy;
+  own.answer = y;
+  own.addend = addend;
+  own.dx = dx;
+  return is_depthwise(g)
+             ? channelwise_backward(own, behind_dweight, behind_dbias, dkernel, before_dweight,
+                                    before_dbias)
+             : pointwise_backward(own, behind_dweight, behind_dbias, dkernel, before_dweight,
+                                  before_dbias);
+}
+
 // Enough sums side by side to hide how long one addition takes; the empty asm keeps them apart.
 double burn(long turns) {
   constexpr int MANY = REGISTERS == 32 ? 24 : 12;
@@ -83,6 +111,8 @@ const Level table{NAME(LEVEL),
                   prepare,
                   norm_forward,
                   norm_backward,
+                  stage_forward,
+                  stage_backward,
                   LANES,
                   images::chain_floats,
                   images::chain_forward,

@@ -29,6 +29,12 @@ struct Level {
                        const float* weight, const float* bias, const float* mean,
                        const float* variance, float* dx, float* dweight, float* dbias,
                        float* dsum);
+  int (*stage_forward)(const StriateStage&, const float* x, const float* weight, float* y,
+                       float* mean, float* variance);
+  int (*stage_backward)(const StriateStage&, const float* x, const float* weight, const float* dy,
+                        const float* y, const float* behind_dweight, const float* behind_dbias,
+                        const float* addend, float* dx, float* dkernel, float* before_dweight,
+                        float* before_dbias);
   int64_t lanes;
   int64_t (*chain_floats)(const StriateChain&);
   int (*chain_forward)(const StriateChain&, const float* x, float* y, float* kept);

@@ -127,6 +127,19 @@ int striate_norm_backward(const StriateNorm* g, const float* x, const float* dy,
                                dsum);
 }
 
+int striate_stage_forward(const StriateStage* g, const float* x, const float* weight, float* y,
+                          float* mean, float* variance) {
+  return level().stage_forward(*g, x, weight, y, mean, variance);
+}
+
+int striate_stage_backward(const StriateStage* g, const float* x, const float* weight,
+                           const float* dy, const float* y, const float* behind_dweight,
+                           const float* behind_dbias, const float* addend, float* dx,
+                           float* dkernel, float* before_dweight, float* before_dbias) {
+  return level().stage_backward(*g, x, weight, dy, y, behind_dweight, behind_dbias, addend, dx,
+                                dkernel, before_dweight, before_dbias);
+}
+
 uint64_t striate_fingerprint(const float* const* tensors, const int64_t* counts, int64_t number) {
   constexpr int64_t LINE = 16, STEP = 256, TURN = 27;  // floats, floats, bits
   constexpr int64_t AHEAD = 32 * STEP;  // lines a kilobyte apart are not foreseen by the CPU

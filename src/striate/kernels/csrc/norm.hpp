@@ -48,45 +48,58 @@ INLINE void strips(int64_t c, Each each) {
 #define VECTORS _Pragma("GCC unroll 4") for (int64_t v = 0; v < vectors; ++v)
 #define LEFT (v + 1 == vectors ? last : LANES)
 
-// Mean and sum of squared distances of a part, block by block: [part][0] and [part][1].
+// Add `count` rows of x, `row` floats apart, to the means and the sums of squared distances of the
+// `before` rows before them; and copy them, dense, if asked.
 //
-// A block's two passes run in the cache; blocks are joined by the rule of Chan, Golub, LeVeque
-// 1979, which does not subtract large numbers from large ones.
+// The two passes run in the cache; blocks are joined by the rule of Chan, Golub, LeVeque 1979,
+// which does not subtract large numbers from large ones.
+INLINE void add_moments(const float* from, int64_t row, int64_t c, int64_t count, int64_t before_,
+                        float* means, float* squares, float* copy = nullptr, bool past = false) {
+  const float before = static_cast<float>(before_), more = static_cast<float>(count);
+  strips(c, [&](int64_t o, int64_t vectors, int64_t last) INLINE_LAMBDA {
+    const float* x = from + o;
+    Vector sum[STRIP]{}, square[STRIP]{};
+    for (int64_t i = 0; i < count; ++i)
+      VECTORS {
+        const Vector value = get(x + i * row + v * LANES, LEFT);
+        if (past)
+          put_past(copy + i * c + o + v * LANES, value);
+        else if (copy)
+          put(copy + i * c + o + v * LANES, value, LEFT);
+        sum[v] += value;
+      }
+    VECTORS sum[v] *= 1 / more;
+    for (int64_t i = 0; i < count; ++i)
+      VECTORS {
+        const Vector far = get(x + i * row + v * LANES, LEFT) - sum[v];
+        square[v] += far * far;
+      }
+    VECTORS {
+      float *mean = means + o + v * LANES, *kept = squares + o + v * LANES;
+      const Vector apart = sum[v] - (before_ ? load(mean) : Vector{});
+      store(mean, sum[v] - apart * (before / (before + more)));
+      store(kept, (before_ ? load(kept) : Vector{}) + square[v] +
+                      apart * apart * (before * more / (before + more)));
+    }
+  });
+}
+
+// Mean and sum of squared distances of a part, block by block: [part][0] and [part][1].
 inline void moments_part(void* context, int64_t part, int) {
   const Norm own = *static_cast<Norm*>(context);
   const int64_t c = own.g->c, first = begin_of(own, part), end = begin_of(own, part + 1);
   float* means = own.sums + part * 2 * wide(*own.g);
-  float* squares = means + wide(*own.g);
-  for (int64_t at = first; at < end; at += BLOCK) {
-    const int64_t count = least(BLOCK, end - at);
-    const float before = static_cast<float>(at - first), more = static_cast<float>(count);
-    strips(c, [&](int64_t o, int64_t vectors, int64_t last) INLINE_LAMBDA {
-      const float* x = own.x + at * c + o;
-      Vector sum[STRIP]{}, square[STRIP]{};
-      for (int64_t i = 0; i < count; ++i)
-        VECTORS sum[v] += get(x + i * c + v * LANES, LEFT);
-      VECTORS sum[v] *= 1 / more;
-      for (int64_t i = 0; i < count; ++i)
-        VECTORS {
-          const Vector far = get(x + i * c + v * LANES, LEFT) - sum[v];
-          square[v] += far * far;
-        }
-      VECTORS {
-        float *mean = means + o + v * LANES, *kept = squares + o + v * LANES;
-        const Vector apart = sum[v] - (at == first ? Vector{} : load(mean));
-        store(mean, sum[v] - apart * (before / (before + more)));
-        store(kept, (at == first ? Vector{} : load(kept)) + square[v] +
-                        apart * apart * (before * more / (before + more)));
-      }
-    });
-  }
+  for (int64_t at = first; at < end; at += BLOCK)
+    add_moments(own.x + at * c, c, c, least(BLOCK, end - at), at - first, means,
+                means + wide(*own.g));
 }
 
 // Where dy passes the bounds: everywhere; where x scale + shift lies between them, which costs no
 // memory; where the answer does, which is read because an addend took part in it.
 enum class Mask { NONE, INPUT, ANSWER };
 
-INLINE Vector between(Vector y, const StriateNorm& g, Vector dy) {
+template <typename Bounds>
+INLINE Vector between(Vector y, const Bounds& g, Vector dy) {
   const Vector low = spread(static_cast<float>(g.low)), high = spread(static_cast<float>(g.high));
   dy = y <= low ? Vector{} : dy;
   return y >= high ? Vector{} : dy;
@@ -126,9 +139,6 @@ void gradient_part(void* context, int64_t part, int) {
       }
     });
 }
-
-#undef VECTORS
-#undef LEFT
 
 // Call each(at, o, left) for every vector of a part, in the order in which they lie: number `at` of
 // the tensor, of channel o, `left` lanes of it.
@@ -194,24 +204,49 @@ INLINE void apply(Norm& own) {
     run(own, clipped ? apply_part<true, false> : apply_part<false, false>);
 }
 
-// Scale and shift of a channel.
-INLINE void settle(Norm& own, int64_t o, const float* weight, const float* bias, double mean,
-                   double variance) {
-  const double scale = (weight ? weight[o] : 1) / __builtin_sqrt(variance + own.g->epsilon);
-  own.scale[o] = static_cast<float>(scale);
-  own.shift[o] = static_cast<float>((bias ? bias[o] : 0) - mean * scale);
+// What normalisation does to a channel: y = x scale + shift.
+struct Line {
+  float scale, shift;
+};
+
+INLINE Line line_of(const float* weight, const float* bias, int64_t o, double mean, double variance,
+                    double epsilon) {
+  const double scale = (weight ? weight[o] : 1) / __builtin_sqrt(variance + epsilon);
+  return {static_cast<float>(scale), static_cast<float>((bias ? bias[o] : 0) - mean * scale)};
 }
 
-// Mean and biased variance of a channel, of all parts.
-INLINE void join(const Norm& own, int64_t o, double& mean, double& variance) {
+// What its gradient does: dx = dy up + x slope + rest, by the sums of dy and of dy (x - mean).
+//
+//     dx = (dy - mean of dy - (x - mean) / variance * mean of dy (x - mean)) * weight / std
+struct Plane {
+  float up, slope, rest;
+};
+
+INLINE Plane plane_of(double weight, double mean, double inverse, double rows, double plain,
+                      double moved) {
+  const double up = weight * inverse, slope = -up * inverse * inverse * moved / rows;
+  return {static_cast<float>(up), static_cast<float>(slope),
+          static_cast<float>(-up * plain / rows - slope * mean)};
+}
+
+INLINE void settle(Norm& own, int64_t o, const float* weight, const float* bias, double mean,
+                   double variance) {
+  const Line line = line_of(weight, bias, o, mean, variance, own.g->epsilon);
+  own.scale[o] = line.scale;
+  own.shift[o] = line.shift;
+}
+
+// Mean and biased variance of channel o, of parts that have begin(part + 1) - begin(part) rows.
+template <typename Begin>
+INLINE void join(const float* sums, int64_t wide, int64_t parts, Begin begin, int64_t o,
+                 double& mean, double& variance) {
   double squares = 0, count = 0;
   mean = 0;
-  for (int64_t part = 0; part < own.parts; ++part) {
-    const float* sums = own.sums + part * 2 * wide(*own.g);
-    const double more = static_cast<double>(begin_of(own, part + 1) - begin_of(own, part));
+  for (int64_t part = 0; part < parts; ++part, sums += 2 * wide) {
+    const double more = static_cast<double>(begin(part + 1) - begin(part));
     const double apart = sums[o] - mean, all = count + more;
     mean += apart * more / all;
-    squares += sums[wide(*own.g) + o] + apart * apart * count * more / all;
+    squares += sums[wide + o] + apart * apart * count * more / all;
     count = all;
   }
   variance = squares / count;
@@ -225,7 +260,8 @@ inline int norm_forward(const StriateNorm& g, const float* x, const float* weigh
   run(own, moments_part);
   for (int64_t o = 0; o < g.c; ++o) {
     double middle, spread;
-    join(own, o, middle, spread);
+    join(own.sums, wide(g), own.parts, [&](int64_t part) { return begin_of(own, part); }, o, middle,
+         spread);
     mean[o] = static_cast<float>(middle);
     variance[o] = static_cast<float>(spread);
     settle(own, o, weight, bias, middle, spread);
@@ -234,7 +270,6 @@ inline int norm_forward(const StriateNorm& g, const float* x, const float* weigh
   return STRIATE_DONE;
 }
 
-// dx = (dy - mean of dy - (x - mean) / variance * mean of dy (x - mean)) * weight / std
 inline int norm_backward(const StriateNorm& g, const float* x, const float* dy,
                          const float* answer, const float* weight, const float* bias,
                          const float* mean, const float* variance, float* dx, float* dweight,
@@ -256,13 +291,13 @@ inline int norm_backward(const StriateNorm& g, const float* x, const float* dy,
       moved += own.sums[(part * 2 + 1) * wide(g) + o];
     }
     const double inverse = 1 / __builtin_sqrt(variance[o] + g.epsilon);
-    const double up = (weight ? weight[o] : 1) * inverse;
-    const double slope = -up * inverse * inverse * moved / rows;
+    const Plane plane =
+        plane_of(weight ? weight[o] : 1, mean[o], inverse, rows, plain, moved);
     dweight[o] = static_cast<float>(moved * inverse);
     dbias[o] = static_cast<float>(plain);
-    own.up[o] = static_cast<float>(up);
-    own.slope[o] = static_cast<float>(slope);
-    own.rest[o] = static_cast<float>(-up * plain / rows - slope * mean[o]);
+    own.up[o] = plane.up;
+    own.slope[o] = plane.slope;
+    own.rest[o] = plane.rest;
   }
   run(own, masked && !answer ? input_part<true> : input_part<false>);
   return STRIATE_DONE;

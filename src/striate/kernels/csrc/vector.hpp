@@ -82,6 +82,42 @@ INLINE void put(float* to, Vector value, int64_t left) {
     store_part(to, value, left);
 }
 
+INLINE void copy(float* to, const float* from, int64_t count) {
+  int64_t i = 0;
+  for (; i + LANES <= count; i += LANES) store(to + i, load(from + i));
+  for (; i < count; ++i) to[i] = from[i];
+}
+
+INLINE void clear(float* to, int64_t count) {
+  int64_t i = 0;
+  for (; i + LANES <= count; i += LANES) store(to + i, Vector{});
+  for (; i < count; ++i) to[i] = 0;
+}
+
+// Past the caches, to a multiple of a vector's bytes: what is written and not read soon need not be
+// fetched before. Other threads see it behind `settled`.
+INLINE void put_past(float* to, Vector value) {
+#if defined(__AVX512F__)
+  _mm512_stream_ps(to, value);
+#elif defined(__AVX2__)
+  _mm256_stream_ps(to, value);
+#else
+  store(to, value);
+#endif
+}
+
+INLINE void settled() {
+#if defined(__AVX512F__) || defined(__AVX2__)
+  _mm_sfence();
+#endif
+}
+
+// Whether rows of c floats from `to` on can be written so, and are more than caches keep.
+INLINE bool goes_past(const float* to, int64_t rows, int64_t c) {
+  constexpr int64_t MUCH = 4 << 20;  // floats
+  return rows * c >= MUCH && c % LANES == 0 && reinterpret_cast<uintptr_t>(to) % (LANES * 4) == 0;
+}
+
 #if defined(__has_builtin)
 #if __has_builtin(__builtin_shufflevector)
 #define STRIATE_SHUFFLES
