@@ -14,10 +14,10 @@ struct Tap {
   const float *x, *kernel;
 };
 
-// A line that taps of one row of the kernel read.
+// A line of dy that one row of the kernel's taps met: where its column 0 lies, its first tap.
 struct Row {
   const float* line;
-  int64_t tap;  // number of its first tap
+  int64_t tap;
 };
 
 // to[p, c] = sum over taps of  kernel[c] x[p step, c]  for Many neighbours, `apart` floats apart.
@@ -45,21 +45,32 @@ INLINE void meet_all(const Tap* tap, int64_t taps, int64_t count, int64_t step, 
   for (; p < count; ++p) meet<1>(tap, taps, p, step, wide, to, apart);
 }
 
-// sums[tap, c] += sum over p of  dy[p, c] x[p step + tap reach, c]  for Taps neighbouring taps.
-template <int Taps>
-INLINE void gather_up(const float* dy, const float* x, int64_t count, int64_t step, int64_t reach,
+// sums[row, tap, c] += sum over p of  dy[row][p, c] x[p step + tap reach, c]  for Rows lines of dy
+// and Taps neighbouring taps.
+template <int Rows, int Taps>
+INLINE void gather_up(const Row* row, const float* x, int64_t count, int64_t step, int64_t reach,
                       int64_t wide, float* sums) {
   for (int64_t o = 0; o < wide; o += LANES) {
-    Vector sum[Taps];
-#pragma GCC unroll 8
-    for (int t = 0; t < Taps; ++t) sum[t] = load(sums + t * wide + o);
+    Vector sum[Rows][Taps];
+#pragma GCC unroll 3
+    for (int i = 0; i < Rows; ++i)
+#pragma GCC unroll 3
+      for (int t = 0; t < Taps; ++t) sum[i][t] = load(sums + (row[i].tap + t) * wide + o);
     for (int64_t p = 0; p < count; ++p) {
-      const Vector d = load(dy + p * wide + o);
-#pragma GCC unroll 8
-      for (int t = 0; t < Taps; ++t) sum[t] += d * load(x + p * step + t * reach + o);
+      Vector seen[Taps];
+#pragma GCC unroll 3
+      for (int t = 0; t < Taps; ++t) seen[t] = load(x + p * step + t * reach + o);
+#pragma GCC unroll 3
+      for (int i = 0; i < Rows; ++i) {
+        const Vector dy = load(row[i].line + p * wide + o);
+#pragma GCC unroll 3
+        for (int t = 0; t < Taps; ++t) sum[i][t] += dy * seen[t];
+      }
     }
-#pragma GCC unroll 8
-    for (int t = 0; t < Taps; ++t) store(sums + t * wide + o, sum[t]);
+#pragma GCC unroll 3
+    for (int i = 0; i < Rows; ++i)
+#pragma GCC unroll 3
+      for (int t = 0; t < Taps; ++t) store(sums + (row[i].tap + t) * wide + o, sum[i][t]);
   }
 }
 
@@ -162,18 +173,23 @@ inline int channelwise_forward(Stage& own, float* mean, float* variance) {
 }
 
 // Add to the sums of the kernel's gradient what a line of x gives with the lines of dy that met it.
-INLINE void add_line(const Channelwise& all, const Row* row, int64_t rows, const float* x,
+template <int Rows>
+INLINE void add_rows(const StriateConv& g, const Row* row, const float* x, int64_t wide,
                      float* sums) {
-  const StriateConv& g = all.own.g.conv;
-  const int64_t wide = all.own.c, step = g.stride[2] * wide, reach = g.dilation[2] * wide;
-  for (int64_t i = 0; i < rows; ++i) {
-    const float* dy = row[i].line + all.left_dy * wide;
-    int64_t j = 0;
-    for (; j + 3 <= g.kernel[2]; j += 3)
-      gather_up<3>(dy, x + j * reach, g.out[2], step, reach, wide, sums + (row[i].tap + j) * wide);
-    for (; j < g.kernel[2]; ++j)
-      gather_up<1>(dy, x + j * reach, g.out[2], step, reach, wide, sums + (row[i].tap + j) * wide);
-  }
+  const int64_t step = g.stride[2] * wide, reach = g.dilation[2] * wide;
+  int64_t j = 0;
+  for (; j + 3 <= g.kernel[2]; j += 3)
+    gather_up<Rows, 3>(row, x + j * reach, g.out[2], step, reach, wide, sums + j * wide);
+  for (; j < g.kernel[2]; ++j)
+    gather_up<Rows, 1>(row, x + j * reach, g.out[2], step, reach, wide, sums + j * wide);
+}
+
+INLINE void add_line(const StriateConv& g, const Row* row, int64_t rows, const float* x,
+                     int64_t wide, float* sums) {
+  int64_t i = 0;
+  for (; i + 3 <= rows; i += 3) add_rows<3>(g, row + i, x, wide, sums);
+  if (rows - i == 2) add_rows<2>(g, row + i, x, wide, sums);
+  if (rows - i == 1) add_rows<1>(g, row + i, x, wide, sums);
 }
 
 // dx of a line: every stride-th neighbour meets the same taps.
@@ -186,7 +202,7 @@ INLINE void turn_line(const Channelwise& all, const Row* row, int64_t rows, Tap*
       const int64_t from = phase + g.pad[2] - j * g.dilation[2];
       if (from % s) continue;
       for (int64_t i = 0; i < rows; ++i)
-        tap[taps + i] = {row[i].line + (all.left_dy + from / s) * wide,
+        tap[taps + i] = {row[i].line + from / s * wide,
                          all.own.kernel + (row[i].tap + j) * wide};
       taps += rows;
     }
@@ -222,10 +238,11 @@ inline void channelwise_gradients(void* context, int64_t part, int) {
       const auto fill = [&](int64_t number, float* to) {
         read_dy(own, number * g.out[2], g.out[2], to + all.left_dy * wide);
       };
-      row[rows++] = {ring.at(image, g.out[1], y / g.stride[1], fill), i * g.kernel[2]};
+      const float* line = ring.at(image, g.out[1], y / g.stride[1], fill);
+      row[rows++] = {line + all.left_dy * wide, i * g.kernel[2]};
     }
     read_x<false>(own, at * g.size[2], g.size[2], x + all.left * wide);
-    add_line(all, row, rows, x, few);
+    add_line(g, row, rows, x, wide, few);
     turn_line(all, row, rows, tap, made);
     write_dx(own, made, at * g.size[2], g.size[2], sums);
     summed += g.size[2];

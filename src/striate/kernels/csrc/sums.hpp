@@ -67,50 +67,53 @@ INLINE void gather_tap(const Rows& rows, const float* x, const int64_t (&tap)[3]
   }
 }
 
+// sums (+)= At dy for `count` outputs from `first`, of one group; `seen` has room for A's columns.
+INLINE void sum_batch(const Sums& own, bool add, int64_t group, int64_t first, int64_t count,
+                      const float* dy, float* seen, float* sums) {
+  const Rows& rows = own.rows;
+  const float* x = own.x + group * rows.c;
+  const auto product = add ? multiply<true> : multiply<false>;
+  // `wide` columns of A, `step` floats from one output to the next
+  const auto add_block = [&](const float* a, int64_t step, int64_t wide) INLINE_LAMBDA {
+    product(wide, rows.outputs, count, a, 1, step, dy, !own.plain(), rows.row_to, sums,
+            rows.outputs);
+    sums += wide * rows.outputs;
+  };
+  if (own.lies_ready()) return add_block(x + first * rows.row_from, rows.row_from, rows.depth);
+  if (own.whole()) {
+    gather(rows, x, first, count, seen);
+    return add_block(seen, rows.depth, rows.depth);
+  }
+  const int64_t blocks = (rows.c + CHANNELS - 1) / CHANNELS;
+  const int64_t lines = rows.axis[1].taps, columns = rows.axis[2].taps;
+  for (int64_t t = 0; t < rows.taps; ++t) {
+    const int64_t tap[3] = {t / columns / lines, t / columns % lines, t % columns};
+    for (int64_t block = 0; block < blocks; ++block) {
+      const int64_t c = rows.c * block / blocks, wide = rows.c * (block + 1) / blocks - c;
+      gather_tap(rows, x + c, tap, first, count, wide, seen);
+      add_block(seen, wide, wide);
+    }
+  }
+}
+
 // A copy adds every `copies`-th batch of outputs, always the same: sums do not depend on who was
 // faster.
 inline void sum_part(void* context, int64_t copy_, int) {
   auto& own = *static_cast<Sums*>(context);
   const Rows& rows = own.rows;
-  const bool plain = own.plain(), ready = own.lies_ready();
   float* seen = striate::scratch(0, rows.batch * (own.whole() ? rows.depth : CHANNELS));
-  float* panels = striate::scratch(1, plain ? 0 : rows.batch * rows.outputs);
+  float* panels = striate::scratch(1, own.plain() ? 0 : rows.batch * rows.outputs);
   if (!seen || !panels) {
     own.failed = true;
     return;
   }
-  const int64_t blocks = (rows.c + CHANNELS - 1) / CHANNELS;
   for (int64_t group = 0; group < rows.groups; ++group) {
-    auto add = multiply<false>;
-    for (int64_t part = copy_; part < rows.parts; part += own.copies, add = multiply<true>) {
+    float* sums = own.sums + (copy_ * rows.groups + group) * panel_floats(rows);
+    for (int64_t part = copy_; part < rows.parts; part += own.copies) {
       const int64_t first = part * rows.batch, count = least(rows.batch, rows.total - first);
-      const float* x = own.x + group * rows.c;
       const float* dy = own.dy + first * rows.row_to + group * rows.o;
-      if (!plain) pack_gradient(rows, dy, count, panels);
-      float* sums = own.sums + (copy_ * rows.groups + group) * panel_floats(rows);
-      // sums (+)= At dy for `wide` columns of A, `step` floats from one output to the next
-      const auto add_block = [&](const float* a, int64_t step, int64_t wide) INLINE_LAMBDA {
-        add(wide, rows.outputs, count, a, 1, step, plain ? dy : panels, !plain, rows.row_to, sums,
-            rows.outputs);
-        sums += wide * rows.outputs;
-      };
-      if (ready) {
-        add_block(x + first * rows.row_from, rows.row_from, rows.depth);
-      } else if (own.whole()) {
-        gather(rows, x, first, count, seen);
-        add_block(seen, rows.depth, rows.depth);
-      } else {
-        int64_t tap[3];
-        for (tap[0] = 0; tap[0] < rows.axis[0].taps; ++tap[0])
-          for (tap[1] = 0; tap[1] < rows.axis[1].taps; ++tap[1])
-            for (tap[2] = 0; tap[2] < rows.axis[2].taps; ++tap[2])
-              for (int64_t block = 0; block < blocks; ++block) {
-                const int64_t c = rows.c * block / blocks;
-                const int64_t wide = rows.c * (block + 1) / blocks - c;
-                gather_tap(rows, x + c, tap, first, count, wide, seen);
-                add_block(seen, wide, wide);
-              }
-      }
+      if (!own.plain()) pack_gradient(rows, dy, count, panels);
+      sum_batch(own, part != copy_, group, first, count, own.plain() ? dy : panels, seen, sums);
     }
   }
 }
