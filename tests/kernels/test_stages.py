@@ -100,6 +100,24 @@ def test_normalisation_may_have_neither_weight_nor_bias(level):
     assert all(torch.equal(a, b) for a, b in zip(found, same, strict=True))
 
 
+@pytest.mark.parametrize("shape", [(6, 6, 1, 1), (6, 1, 3, 3)])
+def test_kernels_may_lie_anyhow(shape):
+    """Expanded, transposed, channels last: their gradient is that of contiguous ones."""
+    one = torch.randn(1, 1, *shape[2:]).expand(shape)
+    turned = torch.randn(shape[1], shape[0], *shape[2:]).transpose(0, 1)
+    kernels = [one, turned, torch.randn(shape).contiguous(memory_format=torch.channels_last)]
+    x, dy = torch.randn(2, 2, 6, 5, 5)
+    how = ([1, 1], [shape[2] // 2] * 2, [1, 1], 6 // shape[1])
+    for kernel in kernels:
+        pair = kernel, kernel.contiguous()
+        y = [ours.stage(x, weight, *how, [], [])[0] for weight in pair]
+        assert torch.equal(*y)
+        calls = [
+            ours.stage_backward(dy, x, weight, None, *how, [], [], None, [], []) for weight in pair
+        ]
+        assert all(torch.equal(a, b) for a, b in zip(*calls, strict=True))
+
+
 @pytest.mark.parametrize("shape", [SHAPES[0], SHAPES[5]], ids=str)
 def test_two_calls_give_the_same_bits(two_threads, shape):
     n, c, o, size, kernel, *each = shape

@@ -79,6 +79,9 @@ def stage_backward(
     """
     x, dy, before, behind = last(x), last(dy), _whole(before), _whole(behind)
     y, addend = (None if t is None else last(t) for t in (y, addend))
+    dkernel = torch.empty_like(weight)
+    if dkernel.stride() != weight.stride():  # several of its numbers are one
+        weight = torch.empty_like(weight).copy_(weight)
     conv = geometry(x.shape[0], x.shape[2:], weight, stride, padding, dilation, groups)
     gains, means, variances, *sums = behind or [None] * 5
     known = [gains, None, means, variances] if behind else []
@@ -86,7 +89,6 @@ def stage_backward(
         conv=conv, before=_normed(before, before_bounds), behind=_normed(known, behind_bounds)
     )
     dx = empty(conv.n, conv.c, tuple(conv.size)[1:])
-    dkernel = torch.empty_strided(weight.shape, weight.stride())
     each = [x.new_empty(conv.c if before else 0) for _ in range(2)]
     tensors = (x, weight, dy, y, *sums, addend, dx, dkernel, *each)
     run("stage_backward", own, *(None if t is None else t.data_ptr() for t in tensors))

@@ -46,7 +46,8 @@ struct Stage {
   bool normed() const { return g.before.mean != nullptr; }
   bool graded() const { return g.behind.mean != nullptr; }
 
-  // Memory for all parts: `floats` for kernels and their gradients. The caller's own slots are 2.
+  // Memory for all parts, in the slot of scratch that no part uses; `floats` of it for kernels and
+  // their gradients.
   bool begin(int64_t parts_, int64_t floats) {
     const int64_t widest = c > o ? c : o;
     parts = parts_;
