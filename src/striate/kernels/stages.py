@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.fx import Graph, Node
 
 from striate.kernels.geometry import geometry, last, shape_after
-from striate.kernels.library import Normed, Stage, run
+from striate.kernels.library import Normed, Stage, level, run
 from striate.kernels.memory import empty
 from striate.kernels.nodes import call, parts, readers, value
 
@@ -154,7 +154,12 @@ class Between:
 
 
 def replace(graph: Graph) -> None:
-    """Put stages where only a normalisation stands between convolutions; for training."""
+    """Put stages where only a normalisation stands between convolutions; for training.
+
+    Not where our products are those of no known CPU: PyTorch's may be several times as fast.
+    """
+    if level() == "baseline":
+        return
     graph.eliminate_dead_code()  # what was replaced before still reads
     nodes = graph.find_nodes(op="call_function", target=ours.normalise.default)
     links = [link for link in map(_between, nodes) if link is not None]
@@ -227,7 +232,7 @@ def _put_answers(
     one: Taught, before: Between | None, behind: Between | None, answers: dict[Node, list[Node]]
 ) -> list[Node]:
     x, weight, _, *how = one.y.args
-    x = answers[before.first.y][0] if before else x
+    x = answers[before.first.y][0] if before is not None else x
     with one.y.graph.inserting_before(one.y):
         both = call(one.y, ours.stage.default, x, weight, *how, *_told(before, answers))
         found = [call(one.y, operator.getitem, both, k) for k in range(3)]
@@ -258,7 +263,7 @@ def _put_gradients(
         found = [call(one.y, operator.getitem, all_, k) for k in range(4)]
     one.dx.replace_all_uses_with(found[0])
     one.dweight.replace_all_uses_with(found[1])
-    old = parts(before.backward) if before else {}
+    old = parts(before.backward) if before is not None else {}
     for k in {1, 2} & set(old):
         old[k].replace_all_uses_with(found[k + 1])
     return found
