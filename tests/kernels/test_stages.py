@@ -29,6 +29,10 @@ SHAPES = [
 ]
 
 
+FAST = (SHAPES[1], SHAPES[2], SHAPES[5], SHAPES[10])
+CASES = [s if s in FAST else pytest.param(s, marks=pytest.mark.slow) for s in SHAPES]
+
+
 def normed(x, weight, bias, mean, variance, epsilon):
     """Return normalised x, before and behind weight and bias."""
     each = [t.double().view(-1, 1, 1) for t in (weight, bias, mean, variance)]
@@ -44,7 +48,7 @@ def close(found, exact, bound=1e-5):
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize(("before", "behind"), [(False, True), (True, True), (True, False)])
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("shape", CASES, ids=str)
 def test_answers_and_gradients_are_those_of_float64(level, request, shape, before, behind, threads):
     if threads == 2:
         request.getfixturevalue("two_threads")
@@ -215,7 +219,7 @@ def assert_same(step, exact):
         (lambda: Inverted(nn.Identity), 3),
         (lambda: Inverted(nn.SiLU), 0),  # we know only bounds
         (Shown, 2),  # what is read elsewhere has to be there
-        (lambda: nn.Sequential(Inverted(), Inverted()), 6),
+        pytest.param(lambda: nn.Sequential(Inverted(), Inverted()), 6, marks=pytest.mark.slow),
     ],
 )
 def test_step_is_that_of_float64(counted, build, count):
