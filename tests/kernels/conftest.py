@@ -17,6 +17,12 @@ def built(request):
         pytest.skip("Striate's kernels are not built here")
 
 
+@pytest.fixture(autouse=True)
+def same_numbers():
+    """What a test draws is the same in every run, whatever ran before it."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(params=LEVELS)
 def level(request):
     """Each instruction set in turn, then the best again."""

@@ -110,4 +110,5 @@ def test_gradients_of_gradients_are_those_of_torch(low, added):
         addend = addend if added else None
         return batch_norm(x, w, torch.zeros(4), addend, epsilon=1e-5, low=low)[0]
 
-    torch.testing.assert_close(second(ours), second(theirs), rtol=1e-3, atol=1e-4)
+    for one, other in zip(second(ours), second(theirs), strict=True):
+        assert (one - other).abs().max() <= 1e-4 * other.abs().max()  # sums of large ones cancel

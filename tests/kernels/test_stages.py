@@ -40,6 +40,13 @@ def normed(x, weight, bias, mean, variance, epsilon):
     return plain, plain * each[0] + each[1]
 
 
+def off(x, known, bounds):
+    """Return x without numbers of which rounding decides whether they lie within the bounds."""
+    _, read = normed(x, *known, bounds[0])
+    near = torch.stack([(read - bound).abs() < 1e-4 for bound in bounds[1:]]).any(0)
+    return torch.where(near, x + 0.05, x)
+
+
 def close(found, exact, bound=1e-5):
     """Say whether the largest error is small beside the largest number."""
     assert found.shape == exact.shape
@@ -61,6 +68,7 @@ def test_answers_and_gradients_are_those_of_float64(level, request, shape, befor
     if before:
         mean, variance = x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0)
         known, bounds = [torch.rand(c) + 0.5, torch.randn(c) + 1, mean, variance], [1e-5, 0.0, 2.5]
+        x = off(x, known, bounds)
         plain, read = normed(x, *known, 1e-5)
     read.requires_grad_()
     exact_weight = weight.double().requires_grad_()
