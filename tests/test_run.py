@@ -142,6 +142,7 @@ def test_a_finished_run_can_be_made_longer(material, tmp_path):
     assert newest(tmp_path / "run" / "state")[1]["index"] > before
 
 
+@pytest.mark.slow
 def test_a_time_budget_chooses_the_width_and_is_kept(material, tmp_path):
     recipe = Recipe(seconds=6, threads=1)
     result = train("photos", material, recipe, tmp_path / "run", quiet=True)
