@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from striate.data.augment import Augment, Draw
 from striate.data.named import read_named
+from striate.device import place
 
 __all__ = ["DIGITS", "Check", "Experiment", "answers", "changed", "learn", "pictures", "right"]
 
@@ -83,7 +84,11 @@ def learn(
     change: Callable[[Tensor, int, Tensor], Tensor] | None = None,
     batch: int = 64,
 ) -> None:
-    """Train with Adam under one cycle; `change(x, epoch, rows)` augments a batch."""
+    """Train with Adam under one cycle; `change(x, epoch, rows)` augments a batch.
+
+    The network gets Striate's kernels, as in `striate train`; its answers change by rounding.
+    """
+    net = place(net, torch.device("cpu"), x.dim() - 2)
     draw = torch.Generator().manual_seed(seed)
     total = epochs * -(-len(x) // batch)
     optimizer = torch.optim.Adam(net.parameters(), lr)

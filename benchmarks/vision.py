@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from learning import DIGITS, Check, Experiment, changed, learn, pictures, right
 from striate.analysis import shift_consistency
+from striate.device import place
 from striate.layers import (
     GlobalPool,
     LocallyConnected,
@@ -117,6 +118,7 @@ def rectifier(seed: int, quick: bool) -> dict[str, float]:
                 nn.Conv2d(32, 64, 5, padding=2), unit(), nn.AvgPool2d(3, 2),
                 nn.Flatten(), nn.Linear(64 * 9, 10),
             )  # fmt: skip
+            net = place(net, torch.device("cpu"), 2)
             best = _epochs_to(net, x, y, rate, seed, best)
         epochs[name] = float(best)
     return {**epochs, "ratio": epochs["tanh"] / epochs["ReLU"]}
