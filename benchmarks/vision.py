@@ -20,7 +20,7 @@ from striate.layers import (
     max_pool,
 )
 from striate.models import build
-from striate.models.googlenet import Inception
+from striate.models.googlenet import MODULES, Inception
 from striate.spec import Spec
 
 __all__ = ["EXPERIMENTS"]
@@ -144,11 +144,13 @@ def colours(train: int, test: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return (x - 0.47) / 0.25, y, (x_test - 0.47) / 0.25, y_test
 
 
-def taught(net: nn.Module, epochs: int, seed: int, quick: bool) -> dict[str, float]:
+def taught(
+    net: nn.Module, epochs: int, seed: int, quick: bool, lr: float = 3e-3
+) -> dict[str, float]:
     """Train on CIFAR-10, mirrored and cropped, and ask the test pictures."""
     x, y, x_test, y_test = colours(200, 200) if quick else colours(50_000, 10_000)
     change = changed(x, "flip,crop=4", seed)
-    learn(net, x, y, 1 if quick else epochs, seed, change=change, batch=128)
+    learn(net, x, y, 1 if quick else epochs, seed, lr=lr, change=change, batch=128)
     return {"accuracy": right(net, x_test, y_test)}
 
 
@@ -166,16 +168,21 @@ def four_layers(seed: int, quick: bool) -> dict[str, float]:
 
 
 def inception(seed: int, quick: bool) -> dict[str, float]:
-    """Train three inception modules, widths of 3a halved, 3a and 3b of GoogLeNet, on CIFAR-10."""
+    """Train three inception modules on CIFAR-10: 3a quartered, 3a and 3b of GoogLeNet halved.
+
+    Each is followed by batch normalisation, which GoogLeNet of 2014 did without: on 10,000
+    pictures, 5 epochs, half of 5,000 held out are answered rightly without it, two thirds with it.
+    """
     torch.manual_seed(seed)
-    first = Inception(2, 64, (32, 48, 64, 8, 16, 16))
-    second = Inception(2, first.out, (64, 96, 128, 16, 32, 32))
-    third = Inception(2, second.out, (128, 128, 192, 32, 96, 64))
-    net = nn.Sequential(
-        conv(2, 3, 64, 3, pad=1), nn.ReLU(), max_pool(2, 2), first, max_pool(2, 2), second, third,
-        GlobalPool("mean"), nn.Flatten(), nn.Linear(third.out, 10),
-    )  # fmt: skip
-    return taught(net, 14, seed, quick)
+    layers: list[nn.Module] = [conv(2, 3, 32, 3, pad=1), nn.ReLU(), batch_norm(2, 32)]
+    channels = 32
+    for name, share in (("3a", 4), ("3a", 2), ("3b", 2)):
+        module = Inception(2, channels, tuple(width // share for width in MODULES[name]))
+        pool = [] if name == "3b" else [max_pool(2, 2)]
+        layers += [*pool, module, batch_norm(2, module.out)]
+        channels = module.out
+    net = nn.Sequential(*layers, GlobalPool("mean"), nn.Flatten(), nn.Linear(channels, 10))
+    return taught(net, 12, seed, quick, lr=0.01)
 
 
 def depth(seed: int, quick: bool) -> dict[str, float]:
