@@ -68,7 +68,7 @@ def always_ours(monkeypatch):
     def fastest(call, attempt):
         counts[call.direction] += 1
         if call.winograd:
-            return attempt(max(dispatch.WINOGRAD))
+            return attempt(max(call.winograd))
         return attempt(dispatch.DEPTHWISE if call.depthwise else dispatch.DIRECT)
 
     for least in ("SMALL", "SMALL_DEPTHWISE", "SMALL_KEPT"):

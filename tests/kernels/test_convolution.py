@@ -147,6 +147,65 @@ def test_two_threads_answer_to_the_bit_alike_on_lines_and_planes(
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
 
 
+STEPS = [  # n, c, o, size, padding: 3 x 3 kernels of stride 2, and 3 along a line
+    (2, 3, 5, (7, 9), (1, 1)),
+    (1, 17, 33, (12, 11), (0, 0)),
+    (3, 64, 40, (8, 8), (1, 1)),  # two blocks of channels; all tiles full
+    (2, 20, 70, (6, 5), (2, 0)),
+    (1, 1, 1, (3, 3), (0, 0)),
+    (1, 49, 1, (4, 3), (1, 1)),
+    (9, 16, 18, (17, 30), (0, 2)),
+    (1, 130, 150, (5, 6), (1, 1)),  # by outputs
+    (2, 3, 5, (9,), (1,)),
+    (3, 20, 40, (33,), (0,)),
+    (1, 70, 17, (6,), (2,)),
+    (40, 16, 18, (50,), (1,)),
+    (2, 6, 7, (1, 9, 8), (0, 1, 1)),
+]
+
+
+@pytest.mark.parametrize("shape", STEPS, ids=str)
+def test_steps_of_two_answer_as_float64_does(level, ours, shape):
+    ours(4)
+    *numbers, padding = shape
+    axes = len(padding)
+    kernel, stride = (1, 3, 3)[-axes:], (1, 2, 2)[-axes:]
+    how = {"padding": padding, "stride": stride}
+    compare(both(*numbers, kernel, how), how)
+
+
+@pytest.mark.parametrize("shape", STEPS[2:8:5], ids=str)
+def test_two_threads_step_to_the_bit_alike(two_threads, ours, shape):
+    ours(4)
+    *numbers, padding = shape
+    how = {"padding": padding, "stride": (2, 2)}
+    found = both(*numbers, (3, 3), how)
+    compare(found, how)
+    x, weight, _, dy, _, _ = found
+    first, again = (stepped(x, weight, dy, how) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+
+
+def stepped(x, weight, dy, how):
+    parts = [part.clone().requires_grad_() for part in (x, weight)]
+    answer = convolution(*parts, **how)
+    return answer, *torch.autograd.grad(answer, parts, dy)
+
+
+@pytest.mark.slow
+@settings(max_examples=700, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    n=st.integers(1, 5), c=st.integers(1, 70), o=st.integers(1, 70), line=st.booleans(),
+    h=st.integers(3, 23), w=st.integers(3, 40), padding=st.tuples(*[st.integers(0, 2)] * 2),
+    bias=st.booleans(), seed=st.integers(0, 99),
+)  # fmt: skip
+def test_any_steps(ours, level, n, c, o, line, h, w, padding, bias, seed):
+    ours(4)
+    axes = slice(1, 2) if line else slice(2)
+    how = {"padding": padding[axes], "stride": (2, 2)[axes]}
+    compare(both(n, c, o, (h, w)[axes], (3, 3)[axes], how, bias=bias, seed=seed), how)
+
+
 STRAIGHT = [  # n, c, o, size, kernel, how, groups: what is known of rows, and how many there are
     (2, 130, 40, (21, 19), (3, 3), {"stride": 2, "padding": 1}, 1),  # two blocks of channels
     (1, 260, 33, (9, 8), (1, 1), {}, 1),  # three

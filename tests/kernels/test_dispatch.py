@@ -187,6 +187,26 @@ def test_lines_and_planes_are_winograds():
             assert cost[TORCH] > least * cost[4]
 
 
+def test_steps_of_two_have_one_tile():
+    half, line = (1, 16, 16), (1, 1, 2000)
+    square = replace(CLEAR, out=half, stride=(1, 2, 2))
+    on_line = replace(
+        CLEAR, size=(1, 1, 4000), out=line, kernel=(1, 1, 3), pad=(0, 0, 1), stride=(1, 1, 2)
+    )
+    for asked in (square, on_line):
+        for direction in ("forward", "input", "weight"):
+            cost = estimate(replace(asked, direction=direction))
+            assert set(cost) == {0, 1, 4}
+            assert min(cost, key=cost.get) == 4
+    assert replace(CLEAR, n=1, fixed=True).keeps(4)
+    assert not replace(square, n=1, fixed=True).keeps(4)  # eleven times as large as they were
+    for change in (
+        {"stride": (1, 2, 1)}, {"stride": (1, 3, 3)}, {"kernel": (1, 5, 5)}, {"pad": (0, 3, 1)},
+        {"kernel": (3, 3, 3), "size": (8, 32, 32), "out": (6, 16, 16)}, {"groups": 2},
+    ):  # fmt: skip
+        assert set(estimate(replace(square, **change))) == {0, 1}
+
+
 def test_planes_in_the_border_cost_nothing():
     """Of 3 planes that a kernel sees, one is in the input where there is but one."""
     flat = replace(CLEAR, c=512, o=512)

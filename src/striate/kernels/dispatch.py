@@ -108,16 +108,25 @@ class Call:
         return [_seen(*numbers) for numbers in each]
 
     @property
-    def winograd(self) -> bool:
-        """Whether Winograd's algorithm is for it: ... x 3 x 3 or ... x 1 x 3, stride 1."""
-        plain = self.stride == self.dilation == (1, 1, 1) and self.groups == 1
-        _, rows, columns = (end - first for first, end in self.seen)
+    def winograd(self) -> tuple[int, ...]:
+        """Tiles that Winograd's algorithm has for it: ... x 3 x 3 or ... x 1 x 3, stride 1 or 2."""
+        planes, rows, columns = (end - first for first, end in self.seen)
         ends = zip(self.pad, self.kernel, strict=True)
-        return plain and columns == 3 and rows in (1, 3) and all(p < k for p, k in ends)
+        plain = self.dilation == (1, 1, 1) and self.groups == 1 and all(p < k for p, k in ends)
+        if not plain or columns != 3 or rows not in (1, 3):
+            return ()
+        if self.stride == (1, 1, 1):
+            return WINOGRAD
+        single = planes == self.size[0] == self.out[0] == 1
+        return WINOGRAD[-1:] if single and self.stride[1:] == (1 + rows // 3, 2) else ()
 
     def keeps(self, algorithm: int) -> bool:
-        """Whether kernels made ready are kept: where they stay as they are, and few share them."""
-        if not self.fixed or algorithm not in (DIRECT, *WINOGRAD):
+        """Whether kernels made ready are kept: where they stay as they are, and few share them.
+
+        With stride 2 they are eleven times as large as they were: more than any picture.
+        """
+        kinds = (DIRECT, *(() if self.stride[2] > 1 else WINOGRAD))
+        if not self.fixed or algorithm not in kinds:
             return False
         if algorithm == DIRECT:
             return self.n * prod(self.out) <= ANSWERS
@@ -166,8 +175,8 @@ def estimate(call: Call) -> dict[int, float]:
     }
     if call.overruns:
         del cost[TORCH]
-    for tile in WINOGRAD if call.winograd else ():
-        cost[tile] = _winograd(call, tile)
+    for tile in call.winograd:
+        cost[tile] = _winograd(call, tile) if call.stride[2] == 1 else _stepped(call)
     return cost
 
 
@@ -185,6 +194,21 @@ def _winograd(call: Call, tile: int) -> float:
         tiles * taps * call.c * call.o / PRODUCT
         + tiles * given * TRANSFORM * (1 if square else LINE)
         + (back - front) * call.c * call.o * (KEPT if call.keeps(tile) else KERNEL)
+    )
+
+
+def _stepped(call: Call) -> float:
+    """Return the cost of tiles of 4 outputs along each axis where samples are seen in steps of 2.
+
+    Along an axis, of 5 points of 2 phases 9 are met.
+    """
+    axes = 2 if call.kernel[1] == 3 else 1
+    tiles, numbers = _tiles(call.n, call.out, call.kernel, 4), call.c * call.o
+    many, few = (call.c, call.o) if call.direction != "input" else (call.o, call.c)
+    return (
+        9**axes * tiles * numbers / PRODUCT
+        + 5**axes * tiles * (2**axes * many + few) * TRANSFORM * (LINE if axes == 1 else 1)
+        + 10**axes * numbers * KERNEL
     )
 
 

@@ -88,11 +88,15 @@ def _planned(direction: str, fixed: bool, *where: Any) -> tuple[Call, Conv, int]
 
 
 def turned(own: Conv) -> Conv:
-    """Return the convolution of stride 1 that gives the gradient to the input."""
+    """Return the convolution that gives the gradient to the input.
+
+    Of stride 1 it is one; of stride 2 it keeps stride and border, and scatters its answers.
+    """
     back = Conv.from_buffer_copy(own)
     back.c, back.o, back.turned = own.o, own.c, 1
     back.size[:], back.out[:] = own.out, own.size
-    back.pad[:] = [k - 1 - p for k, p in zip(own.kernel, own.pad, strict=True)]
+    if own.stride[2] == 1:
+        back.pad[:] = [k - 1 - p for k, p in zip(own.kernel, own.pad, strict=True)]
     return back
 
 

@@ -52,7 +52,8 @@ STRIATE_API int striate_direct_weight(const StriateConv* g, const float* x, cons
                                       float* dw);
 
 /* K x 3 x 3 kernels, or K x 1 x 3 ones; stride 1, one group. The gradient to x is a forward call
- * with `turned`, and dy in the place of x. */
+ * with `turned`, and dy in the place of x. On a single plane also stride 2 along the axes of 3
+ * taps, with tiles of 4; then `turned` keeps the stride and the border of x. */
 STRIATE_API int striate_winograd_forward(const StriateConv* g, const float* x, const float* weight,
                                          const float* bias, const float* addend, float* y);
 STRIATE_API int striate_winograd_weight(const StriateConv* g, const float* x, const float* dy,

@@ -12,6 +12,7 @@
 #include "axis.hpp"
 #include "finish.hpp"
 #include "gemm.hpp"
+#include "pack.hpp"
 #include "threads.hpp"
 
 namespace LEVEL {
@@ -131,28 +132,6 @@ struct Packing {
 
 INLINE int64_t panel_floats(const Rows& rows) { return rows.depth * rows.outputs; }
 
-// A vector of outputs of one tap: a row of it for every input, `wide` floats apart.
-INLINE void pack_tap(const float* from, int64_t step_o, int64_t step_c, int64_t left,
-                     int64_t inputs, float* to, int64_t wide) {
-  int64_t c = 0;
-  if (left == LANES && step_o == 1)
-    for (; c < inputs; ++c) store(to + c * wide, load(from + c * step_c));
-  if (left == LANES && step_c == 1)
-    for (; c + LANES <= inputs; c += LANES) {
-      Vector row[LANES];
-#pragma GCC unroll 16
-      for (int64_t lane = 0; lane < LANES; ++lane) row[lane] = load(from + c + lane * step_o);
-      transpose(row);
-#pragma GCC unroll 16
-      for (int64_t k = 0; k < LANES; ++k) store(to + (c + k) * wide, row[k]);
-    }
-  for (; c < inputs; ++c) {
-    Vector value{};
-    for (int64_t lane = 0; lane < left; ++lane) value[lane] = from[c * step_c + lane * step_o];
-    store(to + c * wide, value);
-  }
-}
-
 inline void pack_vector(void* context, int64_t part, int) {
   const auto& own = *static_cast<Packing*>(context);
   const Rows& rows = own.rows;
@@ -172,7 +151,7 @@ inline void pack_vector(void* context, int64_t part, int) {
                             (axis[0].k + i * axis[0].k_step) * own.g.weight_k[0] +
                             (axis[1].k + j * axis[1].k_step) * own.g.weight_k[1] +
                             (axis[2].k + l * axis[2].k_step) * own.g.weight_k[2];
-        pack_tap(from, step_o, step_c, left, rows.c, to, wide);
+        pack_rows(from, step_o, step_c, left, rows.c, to, wide);
         to += rows.c * wide;
       }
 }

@@ -19,6 +19,10 @@ template <typename With>
 int with_tile(const StriateConv& g, With with) {
   const bool planes = g.kernel[1] == 3;
   if (g.kernel[2] != 3 || (!planes && g.kernel[1] != 1)) return STRIATE_NOT_KNOWN;
+  if (g.stride[2] == 2) {
+    if (g.tile != 4 || g.size[0] * g.out[0] * g.kernel[0] > 1) return STRIATE_NOT_KNOWN;
+    return planes ? with(Tile<4, 2, 2>()) : with(Tile<4, 1, 2>());
+  }
   if (g.tile == 4) return planes ? with(Tile<4, 2>()) : with(Tile<4, 1>());
   if (g.tile == 2) return planes ? with(Tile<2, 2>()) : with(Tile<2, 1>());
   return STRIATE_NOT_KNOWN;

@@ -5,11 +5,12 @@
 
 namespace LEVEL {
 
-template <int M>
+// F(M, Taps): M outputs of Taps taps along a line.
+template <int M, int Taps>
 struct Points;
 
 template <>
-struct Points<4> {
+struct Points<4, 3> {
   INLINE static void input(Vector* d) {  // Bt d
     const Vector d0 = d[0], d1 = d[1], d2 = d[2], d3 = d[3], d4 = d[4], d5 = d[5];
     const Vector even = d4 - 4 * d2, odd = d3 - 4 * d1, near = d4 - d2, far = 2 * (d3 - d1);
@@ -58,7 +59,7 @@ struct Points<4> {
 };
 
 template <>
-struct Points<2> {
+struct Points<2, 3> {
   INLINE static void input(Vector* d) {
     const Vector d1 = d[1], d2 = d[2];
     d[0] = d[0] - d2;
@@ -90,37 +91,99 @@ struct Points<2> {
   }
 };
 
+// At 0, 1, -1, 2 and infinity.
+template <>
+struct Points<4, 2> {
+  INLINE static void input(Vector* d) {
+    const Vector d1 = d[1], d2 = d[2], d3 = d[3];
+    const Vector odd = d3 - d1;
+    d[4] = d[4] - d2 - 2 * odd;
+    d[0] = 2 * (d[0] - d2) + odd;
+    d[1] = 2 * d1 + d2 - d3;
+    d[2] = 3 * d2 - 2 * d1 - d3;
+    d[3] = odd;
+  }
+  INLINE static void output(Vector* m) {
+    const Vector plus = m[1] + m[2], minus = m[1] - m[2], m3 = m[3], m4 = m[4];
+    m[0] = m[0] + plus + m3;
+    m[1] = minus + 2 * m3;
+    m[2] = plus + 4 * m3;
+    m[3] = minus + 8 * m3 + m4;
+  }
+  INLINE static void output_backward(Vector* y) {
+    const Vector y0 = y[0], y1 = y[1], y2 = y[2], y3 = y[3];
+    const Vector even = y0 + y2, odd = y1 + y3;
+    y[1] = even + odd;
+    y[2] = even - odd;
+    y[3] = y0 + 4 * y2 + 2 * y1 + 8 * y3;
+    y[4] = y3;
+  }
+  INLINE static void kernel(Vector* g) {
+    const Vector g0 = g[0], g1 = g[1];
+    g[0] = g0 * 0.5f;
+    g[1] = (g0 + g1) * 0.5f;
+    g[2] = (g0 - g1) * (1 / 6.f);
+    g[3] = g0 * (1 / 6.f) + g1 * (1 / 3.f);
+    g[4] = g1;
+  }
+  INLINE static void kernel_backward(Vector* u) {
+    const Vector u1 = u[1], u2 = u[2], u3 = u[3];
+    u[0] = (u[0] + u1) * 0.5f + (u2 + u3) * (1 / 6.f);
+    u[1] = u1 * 0.5f - u2 * (1 / 6.f) + u3 * (1 / 3.f) + u[4];
+  }
+};
+
 // A tile: M x M outputs of 3 x 3 kernels if it has two axes, 1 x M outputs of 1 x 3 ones if one.
-template <int M_, int Axes>
+//
+// Stride 2 is a sum over phases: the taps 0 and 2 see every other sample, tap 1 those between. Each
+// phase is a convolution of stride 1 and two taps, the second of which is 0 where the phase is odd
+// along an axis. All have the same points, but one with a single tap is 0 at one of them.
+template <int M_, int Axes, int Step_ = 1>
 struct Tile {
-  using Half = Points<M_>;
-  static constexpr int M = M_, SIDE = M + 2, HIGH = Axes == 2 ? M : 1;
-  static constexpr int TALL = Axes == 2 ? SIDE : 1, KERNEL_TALL = Axes == 2 ? 3 : 1;
-  static constexpr int POINTS = TALL * SIDE;
+  static constexpr int M = M_, STEP = Step_, TAPS = STEP == 1 ? 3 : 2, SIDE = M + TAPS - 1;
+  static constexpr int HIGH = Axes == 2 ? M : 1, TALL = Axes == 2 ? SIDE : 1;
+  static constexpr int TAPS_TALL = Axes == 2 ? TAPS : 1, POINTS = TALL * SIDE;
+  static constexpr int PHASES = STEP == 1 ? 1 : Axes == 2 ? 4 : 2;
+  using Half = Points<M, TAPS>;
+
+  // Whether samples of a phase lie between the others, down and across.
+  static int down(int64_t phase) { return STEP == 1 ? 0 : static_cast<int>(phase / 2); }
+  static int across(int64_t phase) { return STEP == 1 ? 0 : static_cast<int>(phase % 2); }
 
   // Give a square of From x From vectors `half` along columns, then along rows: To x To vectors.
-  template <int From, int To, void (*half)(Vector*)>
-  INLINE static void both(Vector (*d)[6]) {
-    Vector line[6];
-    if (Axes == 2) {
+  // `give(y, x)` is a number of the square; `take(y, line)` gets a line of answers while it lies in
+  // registers. Of one axis there is one line.
+  template <int From, int To, void (*half)(Vector*), typename Give, typename Take>
+  INLINE static void both(Give give, Take take) {
+    Vector line[6], square[TALL][6];
+    if constexpr (Axes == 2) {
 #pragma GCC unroll 6
       for (int x = 0; x < From; ++x) {
 #pragma GCC unroll 6
-        for (int y = 0; y < From; ++y) line[y] = d[y][x];
+        for (int y = 0; y < From; ++y) line[y] = give(y, x);
         half(line);
 #pragma GCC unroll 6
-        for (int y = 0; y < To; ++y) d[y][x] = line[y];
+        for (int y = 0; y < To; ++y) square[y][x] = line[y];
       }
     }
 #pragma GCC unroll 6
-    for (int y = 0; y < (Axes == 2 ? To : 1); ++y) half(d[y]);
+    for (int y = 0; y < (Axes == 2 ? To : 1); ++y) {
+#pragma GCC unroll 6
+      for (int x = 0; x < From; ++x) {
+        if constexpr (Axes == 2)
+          line[x] = square[y][x];
+        else
+          line[x] = give(0, x);
+      }
+      half(line);
+      take(y, line);
+    }
   }
 
-  INLINE static void put_points(float* to, int64_t spacing, const Vector (*d)[6]) {
+  // A line of points to where they belong: `spacing` floats apart.
+  INLINE static void put_points(float* to, int64_t spacing, int y, const Vector* line) {
 #pragma GCC unroll 6
-    for (int i = 0; i < TALL; ++i)
-#pragma GCC unroll 6
-      for (int j = 0; j < SIDE; ++j) store(to + (i * SIDE + j) * spacing, d[i][j]);
+    for (int x = 0; x < SIDE; ++x) store(to + (y * SIDE + x) * spacing, line[x]);
   }
 };
 

@@ -126,7 +126,7 @@ struct Unpacking {
   float* weight;
 };
 
-// One tap of a vector of outputs, sums of all copies, to where kernels lie: pack_tap's inverse.
+// One tap of a vector of outputs, sums of all copies, to where kernels lie.
 INLINE void unpack_tap(const Unpacking& own, const float* from, int64_t left, float* to) {
   const Rows& rows = own.rows;
   const int64_t each = rows.groups * panel_floats(rows), row = rows.outputs;
@@ -136,20 +136,7 @@ INLINE void unpack_tap(const Unpacking& own, const float* from, int64_t left, fl
     for (int64_t copy = 1; copy < own.copies; ++copy) sum += load(from + copy * each + c * row);
     return sum;
   };
-  int64_t c = 0;
-  if (left == LANES && step_c == 1)
-    for (; c + LANES <= rows.c; c += LANES) {
-      Vector square[LANES];
-#pragma GCC unroll 16
-      for (int64_t k = 0; k < LANES; ++k) square[k] = sum_of(c + k);
-      transpose(square);
-#pragma GCC unroll 16
-      for (int64_t lane = 0; lane < LANES; ++lane) store(to + c + lane * step_o, square[lane]);
-    }
-  for (; c < rows.c; ++c) {
-    const Vector sum = sum_of(c);
-    for (int64_t lane = 0; lane < left; ++lane) to[c * step_c + lane * step_o] = sum[lane];
-  }
+  unpack_rows(sum_of, rows.c, left, to, step_o, step_c);
 }
 
 inline void unpack_vector(void* context, int64_t part, int) {

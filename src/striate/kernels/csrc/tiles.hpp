@@ -1,5 +1,5 @@
-// Tiles of pictures and of kernels, cut out, transformed and put back: what both orders of work in
-// winograd.hpp are made of.
+// Tiles of pictures, cut out, transformed and put back: what both orders of work in winograd.hpp
+// are made of.
 #pragma once
 
 #include "api.h"
@@ -21,26 +21,30 @@ struct Plan {
   const StriateConv& g;
   int64_t tall, wide, tiles;      // tiles of a plane down, across; of all planes of one depth
   int64_t channels, outputs;      // rounded up to whole vectors
+  int64_t sources, targets;       // planes that are read, and written: of depth, or phases
   int64_t taps, kept;             // planes that a kernel sees; of them, those that there are
   int64_t batch;                  // tiles that are worked on at once
   int64_t parts;                  // of such
   bool by_outputs;                // the order of work: see winograd.hpp
 
   Plan(const StriateConv& geometry, int64_t ratio) : g(geometry) {
-    tall = (g.out[1] + T::HIGH - 1) / T::HIGH;
-    wide = (g.out[2] + T::M - 1) / T::M;
+    tall = (positions(1) + T::HIGH - 1) / T::HIGH;
+    wide = (positions(2) + T::M - 1) / T::M;
     tiles = g.n * tall * wide;
     channels = up(g.c, LANES);
     outputs = up(g.o, LANES);
-    taps = g.kernel[0];
-    kept = least(taps, g.size[0]);
+    sources = T::STEP == 1 ? g.size[0] : scattered() ? 1 : T::PHASES;
+    targets = T::STEP == 1 ? g.out[0] : scattered() ? T::PHASES : 1;
+    taps = T::STEP == 1 ? g.kernel[0] : T::PHASES;
+    kept = least(taps, sources);
     // What lies between the transforms should stay in the second-level cache. But kernels are read
     // once a batch: where they are large, more tiles must share them, and more again where each
     // meets them at few points.
     const int64_t cached =
         striate::cached_floats() * 5 / 8 / (T::POINTS * (kept * channels + outputs));
     const int64_t size = channels * outputs;
-    const int64_t shared = T::TALL == 1 ? (size > 256 * 256 ? 16 : 8) * ROWS
+    const int64_t shared = T::STEP > 1 ? 8 * ROWS
+                           : T::TALL == 1 ? (size > 256 * 256 ? 16 : 8) * ROWS
                            : size >= 128 * 128 ? 3 * ROWS
                                                : 2 * ROWS;
     batch = cached < shared ? shared : cached > 8 * ROWS ? 8 * ROWS : cached / ROWS * ROWS;
@@ -49,24 +53,51 @@ struct Plan {
     parts = (tiles + batch - 1) / batch;
     // Few tiles and many kernels: transform tiles once, and kernels where they are used.
     by_outputs =
-        ratio * taps * channels * outputs > g.out[0] * tiles * (channels + outputs) &&
-        T::POINTS * g.size[0] * tiles * channels <= 8 * 1024 * 1024;
+        ratio * taps * channels * outputs > tiles * (sources * channels + targets * outputs) &&
+        T::POINTS * sources * tiles * channels <= 8 * 1024 * 1024;
+  }
+
+  // Whether it is the gradient to an input that was read in steps: each phase of it is an answer.
+  bool scattered() const { return T::STEP != 1 && g.turned; }
+
+  // Places of outputs along an axis, of each phase where there are several.
+  int64_t positions(int axis) const {
+    const bool stepped = scattered() && (axis == 2 || T::TALL > 1);
+    return stepped ? (g.out[axis] + 1) / 2 : g.out[axis];
+  }
+
+  // Whether the single tap of an odd phase stands in the second place, and not in the first one: of
+  // answers that are scattered, where their first is of an even phase.
+  bool late(int axis) const { return scattered() && g.pad[axis] % 2 == 0; }
+
+  // Whether tap k is anything at a point: single ones are 0 at infinity, or at 0.
+  bool meets(int64_t k, int64_t point) const {
+    if (T::STEP == 1) return true;
+    const int64_t rest = T::SIDE - 1, row = point / T::SIDE, column = point % T::SIDE;
+    return !(T::down(k) && row == (late(1) ? 0 : rest)) &&
+           !(T::across(k) && column == (late(2) ? 0 : rest));
   }
 
   // Distance of two points in what `count` tiles give; odd in lines, lest all of them fall into
   // the same few places of the cache.
   static int64_t spacing(int64_t count, int64_t channels) { return count * channels + 16; }
 
-  // Those of a kernel's planes that see a plane of the input, from output plane z: tap k sees
-  // plane z + k - pad.
+  // The source that tap k sees from target z.
+  int64_t source_of(int64_t z, int64_t k) const {
+    return T::STEP == 1 ? z + k - g.pad[0] : scattered() ? 0 : k;
+  }
+
+  // Those of a kernel's taps that see a source from target z.
   Taps taps_of(int64_t z) const {
+    if (T::STEP != 1) return scattered() ? Taps{z, z + 1} : Taps{0, taps};
     const int64_t first = g.pad[0] > z ? g.pad[0] - z : 0;
     const int64_t end = least(taps, g.size[0] + g.pad[0] - z);
     return {least(first, taps), end > first ? end : least(first, taps)};
   }
 
-  // The first output plane from which tap k sees something; the number of them where none does.
+  // The first target from which tap k sees something; the number of them where none does.
   int64_t first_of(int64_t k) const {
+    if (T::STEP != 1) return 0;
     const int64_t z = g.pad[0] > k ? g.pad[0] - k : 0;
     return z < g.out[0] && z + k - g.pad[0] < g.size[0] ? z : g.out[0];
   }
@@ -82,27 +113,75 @@ INLINE Place place_of(const Plan<T>& plan, int64_t tile) {
   return {tile / of_image, at / plan.wide * T::HIGH, at % plan.wide * T::M};
 }
 
-// Read Tall x Wide pixels whose first is (y, x), LANES channels from `c`; zeros around.
-template <int Tall, int Wide>
-INLINE void read_square(const float* image, int64_t h, int64_t w, int64_t channels, int64_t y,
-                        int64_t x, int64_t c, Vector (*d)[6]) {
-  const int64_t left = least(channels - c, LANES);
-  const bool within = y >= 0 && x >= 0 && y + Tall <= h && x + Wide <= w && left == LANES;
-#pragma GCC unroll 6
-  for (int i = 0; i < Tall; ++i)
-#pragma GCC unroll 6
-    for (int j = 0; j < Wide; ++j) {
-      const float* from = image + ((y + i) * w + x + j) * channels + c;
-      if (within)
-        d[i][j] = load(from);
-      else if (y + i < 0 || y + i >= h || x + j < 0 || x + j >= w)
-        d[i][j] = Vector{};
-      else
-        d[i][j] = load_part(from, left);
+// Pixels of LANES channels from `c`, the first of which is (y, x); zeros around the image.
+struct Pixels {
+  const float* image;
+  int64_t h, w, channels, y, x, step, c;
+
+  INLINE int64_t left() const { return least(channels - c, LANES); }
+
+  INLINE const float* at(int i, int j) const {
+    return image + ((y + i * step) * w + x + j * step) * channels + c;
+  }
+
+  // Whether Tall x Wide of them lie in the image, and have all channels.
+  template <int Tall, int Wide>
+  INLINE bool within() const {
+    return y >= 0 && x >= 0 && y + (Tall - 1) * step < h && x + (Wide - 1) * step < w &&
+           left() == LANES;
+  }
+
+  // Those at the border, or of the last channels: zeros where there is nothing.
+  template <int Tall, int Wide>
+  INLINE void gather(Vector (*square)[6]) const {
+    const int64_t some = left();
+    for (int i = 0; i < Tall; ++i) {
+      const int64_t row = y + i * step;
+      for (int j = 0; j < Wide; ++j) {
+        const int64_t column = x + j * step;
+        const bool there = row >= 0 && row < h && column >= 0 && column < w;
+        square[i][j] = there ? get(at(i, j), some) : Vector{};
+      }
     }
+  }
+};
+
+// Give Side x Side pixels `half` along both axes; see Tile::both.
+template <typename T, int Side, int To, void (*half)(Vector*), typename Take>
+INLINE void transform_pixels(const Pixels& from, Take take) {
+  constexpr int TALL = T::TALL == 1 ? 1 : Side;
+  if (from.within<TALL, Side>()) {
+    T::template both<Side, To, half>(
+        [&](int i, int j) INLINE_LAMBDA { return load(from.at(i, j)); }, take);
+    return;
+  }
+  Vector square[TALL][6];
+  from.gather<TALL, Side>(square);
+  T::template both<Side, To, half>([&](int i, int j) INLINE_LAMBDA { return square[i][j]; }, take);
 }
 
-// Bt d B of `count` tiles from `first`, of plane z: to[point][tile][channel], points `spacing`
+// The first pixel that a tile reads of source z; the next ones are `STEP` apart, or neighbours of
+// what is scattered.
+template <typename T>
+INLINE Place source_at(const Plan<T>& plan, const Place& at, int64_t z) {
+  const StriateConv& g = plan.g;
+  if (plan.scattered()) {
+    const int64_t y = T::TALL > 1 ? at.y + (g.pad[1] + 1) / 2 - 1 : at.y;
+    return {at.image, y, at.x + (g.pad[2] + 1) / 2 - 1};
+  }
+  const int64_t y = T::TALL > 1 ? T::STEP * at.y + T::down(z) : at.y;
+  return {at.image, y - g.pad[1], T::STEP * at.x + T::across(z) - g.pad[2]};
+}
+
+// The first pixel that it writes of target z.
+template <typename T>
+INLINE Place target_at(const Plan<T>& plan, const Place& at, int64_t z) {
+  if (!plan.scattered()) return at;
+  const int64_t y = T::TALL > 1 ? T::STEP * at.y + (T::down(z) + plan.g.pad[1]) % 2 : at.y;
+  return {at.image, y, T::STEP * at.x + (T::across(z) + plan.g.pad[2]) % 2};
+}
+
+// Bt d B of `count` tiles from `first`, of source z: to[point][tile][channel], points `spacing`
 // apart
 template <typename T>
 void transform_input(const Plan<T>& plan, const float* x, int64_t z, int64_t first, int64_t count,
@@ -110,14 +189,16 @@ void transform_input(const Plan<T>& plan, const float* x, int64_t z, int64_t fir
   const StriateConv& g = plan.g;
   for (int64_t t = 0; t < count; ++t) {
     const Place at = place_of(plan, first + t);
-    const float* plane = x + (at.image * g.size[0] + z) * g.size[1] * g.size[2] * g.c;
-    for (int64_t c = 0; c < g.c; c += LANES) {
-      Vector d[6][6];
-      read_square<T::TALL, T::SIDE>(plane, g.size[1], g.size[2], g.c, at.y - g.pad[1],
-                                    at.x - g.pad[2], c, d);
-      T::template both<T::SIDE, T::SIDE, T::Half::input>(d);
-      T::put_points(to + t * plan.channels + c, spacing, d);
-    }
+    const int64_t plane = at.image * g.size[0] + (T::STEP == 1 ? z : 0);
+    const float* image = x + plane * g.size[1] * g.size[2] * g.c;
+    const Place from = source_at(plan, at, z);
+    const int64_t step = plan.scattered() ? 1 : T::STEP;
+    for (int64_t c = 0; c < g.c; c += LANES)
+      transform_pixels<T, T::SIDE, T::SIDE, T::Half::input>(
+          {image, g.size[1], g.size[2], g.c, from.y, from.x, step, c},
+          [&](int y, const Vector* line) INLINE_LAMBDA {
+            T::put_points(to + t * plan.channels + c, spacing, y, line);
+          });
   }
 }
 
@@ -136,108 +217,57 @@ void transform_gradient(const Plan<T>& plan, const float* dy, int64_t z, int64_t
   for (int64_t t = 0; t < count; ++t) {
     const Place at = place_of(plan, first + t);
     const float* plane = dy + (at.image * g.out[0] + z) * g.out[1] * g.out[2] * g.o;
-    for (int64_t o = 0; o < some.count; o += LANES) {
-      Vector d[6][6];
-      read_square<T::HIGH, T::M>(plane, g.out[1], g.out[2], g.o, at.y, at.x, some.first + o, d);
-      T::template both<T::M, T::SIDE, T::Half::output_backward>(d);
-      T::put_points(to + t * some.wide() + o, spacing, d);
-    }
+    for (int64_t o = 0; o < some.count; o += LANES)
+      transform_pixels<T, T::M, T::SIDE, T::Half::output_backward>(
+          {plane, g.out[1], g.out[2], g.o, at.y, at.x, 1, some.first + o},
+          [&](int y, const Vector* line) INLINE_LAMBDA {
+            T::put_points(to + t * some.wide() + o, spacing, y, line);
+          });
   }
 }
 
-// At m A of `count` tiles from `first` into plane z of the images.
+// At m A of `count` tiles from `first` into target z of the images.
 template <typename T>
 void transform_output(const Plan<T>& plan, const float* from, int64_t z, int64_t first,
-                      int64_t count, Outputs some, const Finish& finish) {
+                      int64_t count, Outputs some, const Finish finish) {
   const StriateConv& g = plan.g;
   const int64_t spacing = plan.spacing(count, some.wide());
   for (int64_t t = 0; t < count; ++t) {
     const Place at = place_of(plan, first + t);
-    const int64_t plane = (at.image * g.out[0] + z) * g.out[1] * g.out[2] * g.o + some.first;
-    const int64_t height = least(T::HIGH, g.out[1] - at.y), width = least(T::M, g.out[2] - at.x);
+    const int64_t of_image = at.image * g.out[0] + (T::STEP == 1 ? z : 0);
+    const int64_t plane = of_image * g.out[1] * g.out[2] * g.o + some.first;
+    const Place to = target_at(plan, at, z);
+    const int64_t step = plan.scattered() ? T::STEP : 1;
+    const bool within = to.y >= 0 && to.x >= 0 && to.y + (T::HIGH - 1) * step < g.out[1] &&
+                        to.x + (T::M - 1) * step < g.out[2];
+    const int64_t corner = plane + (to.y * g.out[2] + to.x) * g.o;
+    const int64_t across = step * g.o, down = across * g.out[2];
     for (int64_t o = 0; o < some.count; o += LANES) {
       const int64_t left = least(some.count - o, LANES);
       const float* point = from + t * some.wide() + o;
-      Vector m[6][6];
-#pragma GCC unroll 6
-      for (int i = 0; i < T::TALL; ++i)
-#pragma GCC unroll 6
-        for (int j = 0; j < T::SIDE; ++j) m[i][j] = load(point + (i * T::SIDE + j) * spacing);
-      T::template both<T::SIDE, T::M, T::Half::output>(m);
       const Vector bias = finish.bias_of(some.first + o, left);
-      for (int64_t i = 0; i < height; ++i)
-        for (int64_t j = 0; j < width; ++j)
-          finish.put_at(plane + ((at.y + i) * g.out[2] + at.x + j) * g.o + o, m[i][j] + bias,
-                        left);
+      const auto give = [&](int i, int j) INLINE_LAMBDA {
+        return load(point + (i * T::SIDE + j) * spacing);
+      };
+      const auto put = [&](int i, int j, Vector sum, int64_t lanes) INLINE_LAMBDA {
+        finish.put_at(corner + i * down + j * across + o, sum + bias, lanes);
+      };
+      if (within && left == LANES)
+        T::template both<T::SIDE, T::M, T::Half::output>(
+            give, [&](int i, const Vector* line) INLINE_LAMBDA {
+#pragma GCC unroll 4
+              for (int j = 0; j < T::M; ++j) put(i, j, line[j], LANES);
+            });
+      else
+        T::template both<T::SIDE, T::M, T::Half::output>(
+            give, [&](int i, const Vector* line) INLINE_LAMBDA {
+              const int64_t y = to.y + i * step;
+              for (int j = 0; j < T::M; ++j) {
+                const int64_t x = to.x + j * step;
+                if (y >= 0 && y < g.out[1] && x >= 0 && x < g.out[2]) put(i, j, line[j], left);
+              }
+            });
     }
-  }
-}
-
-// ---- kernels: G g Gt, in panels of outputs
-
-struct KernelStrides {
-  int64_t o, c, d, h, w;
-  const float* first;
-};
-
-// As they lie, or turned by half a turn and with inputs and outputs exchanged.
-INLINE KernelStrides strides_of(const StriateConv& g, const float* weight) {
-  const int64_t* k = g.weight_k;
-  if (!g.turned) return {g.weight_o, g.weight_c, k[0], k[1], k[2], weight};
-  const float* last = weight;
-  for (int a = 0; a < 3; ++a) last += (g.kernel[a] - 1) * k[a];
-  return {g.weight_c, g.weight_o, -k[0], -k[1], -k[2], last};
-}
-
-// Of one tap of the first axis.
-template <typename T>
-int64_t tap_floats(const Plan<T>& plan) {
-  return T::POINTS * plan.spacing(plan.channels, plan.outputs);
-}
-
-// G g Gt of tap k, a vector of outputs from `o`: to[point][channel], `wide` floats and `spacing`
-// apart
-template <typename T>
-void transform_kernel(const Plan<T>& plan, const float* weight, int64_t k, int64_t o, float* to,
-                      int64_t wide, int64_t spacing) {
-  const StriateConv& g = plan.g;
-  const KernelStrides s = strides_of(g, weight);
-  const int64_t left = least(g.o - o, LANES);
-  for (int64_t c = 0; c < g.c; ++c, to += wide) {
-    Vector d[6][6];
-    for (int i = 0; i < T::KERNEL_TALL; ++i)
-      for (int j = 0; j < 3; ++j) {
-        const float* from = s.first + o * s.o + c * s.c + k * s.d + i * s.h + j * s.w;
-        Vector value{};
-        for (int64_t lane = 0; lane < left; ++lane) value[lane] = from[lane * s.o];
-        d[i][j] = value;
-      }
-    T::template both<3, T::SIDE, T::Half::kernel>(d);
-    T::put_points(to, spacing, d);
-  }
-}
-
-// Gt (sum of copies) G into the kernels' gradient, a vector of outputs from `o` of tap k.
-template <typename T>
-void gather_kernel(const Plan<T>& plan, const float* from, int64_t wide, int64_t spacing,
-                   int64_t copies, int64_t k, int64_t o, float* weight) {
-  const StriateConv& g = plan.g;
-  const int64_t left = least(g.o - o, LANES), each = plan.taps * tap_floats(plan);
-  for (int64_t c = 0; c < g.c; ++c, from += wide) {
-    Vector d[6][6];
-    for (int i = 0; i < T::TALL; ++i)
-      for (int j = 0; j < T::SIDE; ++j) {
-        const float* point = from + (i * T::SIDE + j) * spacing;
-        d[i][j] = load(point);
-        for (int64_t copy = 1; copy < copies; ++copy) d[i][j] += load(point + copy * each);
-      }
-    T::template both<T::SIDE, 3, T::Half::kernel_backward>(d);
-    for (int i = 0; i < T::KERNEL_TALL; ++i)
-      for (int j = 0; j < 3; ++j) {
-        float* to = weight + o * g.weight_o + c * g.weight_c + k * g.weight_k[0] +
-                    i * g.weight_k[1] + j * g.weight_k[2];
-        for (int64_t lane = 0; lane < left; ++lane) to[lane * g.weight_o] = d[i][j][lane];
-      }
   }
 }
 

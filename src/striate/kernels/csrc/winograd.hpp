@@ -1,5 +1,5 @@
-// Convolution 3x3 of stride 1 by Winograd's minimal filtering, F(4x4, 3x3) and F(2x2, 3x3); along
-// lines F(4, 3) and F(2, 3).
+// Convolution 3x3 by Winograd's minimal filtering, F(4x4, 3x3) and F(2x2, 3x3); along lines F(4, 3)
+// and F(2, 3); of stride 2 F(4x4, 2x2) and F(4, 2) of each phase.
 //
 // A tile of M x M outputs sees (M + 2) x (M + 2) inputs. With three small matrices,
 //     Y = At [ (G g Gt) . (Bt d B) ] A ,
@@ -14,6 +14,12 @@
 //     y = At [ (G g) . (Bt d) ] ,
 // 6 products in place of 12 for M = 4.
 //
+// Stride 2: taps 0 and 2 along an axis see every other sample, tap 1 those between. The two (on
+// planes four) phases are convolutions of stride 1 whose answers are summed while they are points:
+// 81 products in place of 144 for 4 x 4 outputs, 9 in place of 12 along a line. Phases take the
+// place of planes: read as `sources` by a forward call, written as `targets` by the gradient to the
+// input, which is the same backwards.
+//
 // Work comes in one of two orders. By tiles: all kernels are transformed, then each batch of tiles
 // goes through all three steps. By outputs: all tiles are transformed, then each panel of outputs
 // goes through its steps with all of them. The second one does not write and read kernels 4 times
@@ -22,6 +28,7 @@
 // Source: Lavin, Gray 2015, Fast Algorithms for Convolutional Neural Networks, arXiv:1509.09308.
 #pragma once
 
+#include "taps.hpp"
 #include "tiles.hpp"
 
 namespace LEVEL {
@@ -52,8 +59,8 @@ void kernel_part(void* context, int64_t part, int) {
                    panel(plan.outputs - start), plan.spacing(plan.channels, plan.outputs));
 }
 
-// The planes of the input that a batch of tiles sees from one plane of outputs, transformed. They
-// are kept until no further plane sees them.
+// The sources that a batch of tiles sees from one target, transformed. They are kept until no
+// further target sees them.
 template <typename T>
 struct Planes {
   const Plan<T>& plan;
@@ -70,17 +77,17 @@ struct Planes {
 
   float* at(int64_t z) const { return memory + z % plan.kept * T::POINTS * spacing; }
 
-  // Let there be those that are seen from output plane z.
+  // Let there be those that are seen from target z.
   void reach(int64_t z) {
-    const Taps taps = plan.taps_of(z);
-    for (; next < z + taps.end - plan.g.pad[0]; ++next)
+    const int64_t last = plan.source_of(z, plan.taps_of(z).end - 1);
+    for (; next <= last; ++next)
       transform_input(plan, x, next, first, count, at(next), spacing);
   }
 };
 
-// Plane z of outputs, in points: the sum over taps of in[plane][point] kernel[tap][point]. `at`
-// says where a plane of the input lies, `from` how far its points are apart; `tap` and `kernel` how
-// far taps of `kernels` and their points.
+// Target z, in points: the sum over taps of in[source][point] kernel[tap][point]. `at` says where a
+// source lies, `from` how far its points are apart; `tap` and `kernel` how far taps of `kernels`
+// and their points.
 template <typename T, typename At>
 void multiply_taps(const Plan<T>& plan, int64_t z, int64_t rows, int64_t columns, At at,
                    int64_t from, const float* kernels, int64_t tap, int64_t kernel, float* out) {
@@ -89,8 +96,12 @@ void multiply_taps(const Plan<T>& plan, int64_t z, int64_t rows, int64_t columns
   if (taps.first == taps.end) std::memset(out, 0, sizeof(float) * T::POINTS * to);
   for (int64_t f = 0; f < T::POINTS; ++f)
     for (int64_t k = taps.first; k < taps.end; ++k) {
+      if (!plan.meets(k, f)) {
+        if (k == taps.first) std::memset(out + f * to, 0, sizeof(float) * rows * columns);
+        continue;
+      }
       const auto product = k == taps.first ? multiply<false> : multiply<true>;
-      product(rows, columns, plan.g.c, at(z + k - plan.g.pad[0]) + f * from, plan.channels, 1,
+      product(rows, columns, plan.g.c, at(plan.source_of(z, k)) + f * from, plan.channels, 1,
               kernels + k * tap + f * kernel, true, 0, out + f * to, columns);
     }
 }
@@ -107,10 +118,10 @@ void tile_part(void* context, int64_t part, int) {
     own.failed = true;
     return;
   }
-  for (int64_t z = 0; z < plan.g.out[0]; ++z) {
+  for (int64_t z = 0; z < plan.targets; ++z) {
     planes.reach(z);
     multiply_taps(
-        plan, z, count, plan.outputs, [&](int64_t plane) { return planes.at(plane); },
+        plan, z, count, plan.outputs, [&](int64_t source) { return planes.at(source); },
         planes.spacing, own.kernels, tap_floats(plan), plan.spacing(plan.channels, plan.outputs),
         out);
     transform_output(plan, out, z, first, count, {0, plan.g.o}, own.finish);
@@ -127,7 +138,7 @@ struct Backward {
   bool failed;
 };
 
-// Add to the sums of each tap in[point]^T out[point], where `out` is plane z of dy; `begun`: the
+// Add to the sums of each tap in[point]^T out[point], where `out` is target z of dy; `begun`: the
 // sums hold something before z = 0. Arguments are those of multiply_taps.
 template <typename T, typename At>
 void sum_taps(const Plan<T>& plan, int64_t z, bool begun, int64_t rows, int64_t columns, At at,
@@ -135,8 +146,9 @@ void sum_taps(const Plan<T>& plan, int64_t z, bool begun, int64_t rows, int64_t 
   const Taps taps = plan.taps_of(z);
   for (int64_t k = taps.first; k < taps.end; ++k)
     for (int64_t f = 0; f < T::POINTS; ++f) {
+      if (!plan.meets(k, f)) continue;
       const auto add = begun || z > plan.first_of(k) ? multiply<true> : multiply<false>;
-      add(plan.g.c, columns, rows, at(z + k - plan.g.pad[0]) + f * from, 1, plan.channels,
+      add(plan.g.c, columns, rows, at(plan.source_of(z, k)) + f * from, 1, plan.channels,
           out + f * plan.spacing(rows, columns), false, columns, sums + k * tap + f * kernel,
           columns);
     }
@@ -146,7 +158,7 @@ void sum_taps(const Plan<T>& plan, int64_t z, bool begun, int64_t rows, int64_t 
 template <typename T>
 void clear_unseen(const Plan<T>& plan, float* sums, int64_t tap) {
   for (int64_t k = 0; k < plan.taps; ++k)
-    if (plan.first_of(k) == plan.g.out[0]) std::memset(sums + k * tap, 0, sizeof(float) * tap);
+    if (plan.first_of(k) == plan.targets) std::memset(sums + k * tap, 0, sizeof(float) * tap);
 }
 
 // A copy sums every `copies`-th batch of tiles, always the same: sums do not depend on who was
@@ -165,12 +177,12 @@ void sum_tiles(void* context, int64_t copy, int) {
       own.failed = true;
       return;
     }
-    for (int64_t z = 0; z < plan.g.out[0]; ++z) {
+    for (int64_t z = 0; z < plan.targets; ++z) {
       planes.reach(z);
       transform_gradient(plan, own.dy, z, first, count, {0, plan.g.o}, out);
       sum_taps(
           plan, z, part != copy, count, plan.outputs,
-          [&](int64_t plane) { return planes.at(plane); }, planes.spacing, out, sums,
+          [&](int64_t source) { return planes.at(source); }, planes.spacing, out, sums,
           tap_floats(plan), plan.spacing(plan.channels, plan.outputs));
     }
   }
@@ -187,13 +199,13 @@ void gather_part(void* context, int64_t part, int) {
 
 // ---- by outputs
 
-// Of one plane.
+// Of one source.
 template <typename T>
 int64_t plane_floats(const Plan<T>& plan) {
   return T::POINTS * plan.spacing(plan.tiles, plan.channels);
 }
 
-// `Call` is Forward or Backward: a batch of tiles of a plane into what all share.
+// `Call` is Forward or Backward: a batch of tiles of a source into what all share.
 template <typename T, typename Call>
 void input_part(void* context, int64_t part, int) {
   const auto& own = *static_cast<Call*>(context);
@@ -233,10 +245,10 @@ void output_part(void* context, int64_t part, int) {
   for (int64_t first = 0; first < plan.tiles; first += plan.batch) {
     const int64_t count = least(plan.batch, plan.tiles - first);
     const float* tiles = own.shared + first * plan.channels;
-    for (int64_t z = 0; z < plan.g.out[0]; ++z) {
+    for (int64_t z = 0; z < plan.targets; ++z) {
       multiply_taps(
           plan, z, count, some.wide(),
-          [&](int64_t plane) { return tiles + plane * plane_floats(plan); },
+          [&](int64_t source) { return tiles + source * plane_floats(plan); },
           plan.spacing(plan.tiles, plan.channels), kernels, tap, spacing, out);
       transform_output(plan, out, z, first, count, some, own.finish);
     }
@@ -256,11 +268,11 @@ void sum_outputs(void* context, int64_t part, int) {
     return;
   }
   clear_unseen(plan, sums, tap);
-  for (int64_t z = 0; z < plan.g.out[0]; ++z) {
+  for (int64_t z = 0; z < plan.targets; ++z) {
     transform_gradient(plan, own.dy, z, 0, plan.tiles, some, out);
     sum_taps(
         plan, z, false, plan.tiles, some.wide(),
-        [&](int64_t plane) { return own.shared + plane * plane_floats(plan); },
+        [&](int64_t source) { return own.shared + source * plane_floats(plan); },
         plan.spacing(plan.tiles, plan.channels), out, sums, tap, spacing);
   }
   for (int64_t k = 0; k < plan.taps; ++k)
@@ -290,7 +302,7 @@ int winograd_forward(const StriateConv& g, const float* x, const float* weight, 
                      const float* addend, float* y) {
   const Plan<T> plan(g, FORWARD);
   const int threads = static_cast<int>(g.threads);
-  float* shared = striate::scratch(2, plan.by_outputs ? g.size[0] * plane_floats(plan)
+  float* shared = striate::scratch(2, plan.by_outputs ? plan.sources * plane_floats(plan)
                                       : g.ready       ? 0
                                                       : winograd_floats<T>(g));
   if (!shared) return STRIATE_NO_MEMORY;
@@ -300,7 +312,7 @@ int winograd_forward(const StriateConv& g, const float* x, const float* weight, 
   else if (!plan.by_outputs)
     own.kernels = shared;
   if (plan.by_outputs) {
-    striate::parallel(g.size[0] * plan.parts, threads, input_part<T, Forward<T>>, &own);
+    striate::parallel(plan.sources * plan.parts, threads, input_part<T, Forward<T>>, &own);
     striate::parallel((g.o + WIDE * LANES - 1) / (WIDE * LANES), threads, output_part<T>, &own);
   } else {
     if (!g.ready)
@@ -315,12 +327,12 @@ int winograd_weight(const StriateConv& g, const float* x, const float* dy, float
   const Plan<T> plan(g, WEIGHT);
   const int threads = static_cast<int>(g.threads);
   const int64_t copies = least(plan.parts, threads);
-  float* shared = striate::scratch(2, plan.by_outputs ? g.size[0] * plane_floats(plan)
+  float* shared = striate::scratch(2, plan.by_outputs ? plan.sources * plane_floats(plan)
                                                       : copies * plan.taps * tap_floats(plan));
   if (!shared) return STRIATE_NO_MEMORY;
   Backward<T> own{plan, x, dy, dw, shared, copies, false};
   if (plan.by_outputs) {
-    striate::parallel(g.size[0] * plan.parts, threads, input_part<T, Backward<T>>, &own);
+    striate::parallel(plan.sources * plan.parts, threads, input_part<T, Backward<T>>, &own);
     striate::parallel((g.o + WIDE * LANES - 1) / (WIDE * LANES), threads, sum_outputs<T>, &own);
   } else {
     striate::parallel(copies, threads, sum_tiles<T>, &own);
