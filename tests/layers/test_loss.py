@@ -149,6 +149,38 @@ def test_impossible_classes_are_named(name, y, said):
 
 
 @pytest.mark.parametrize("name", LOSSES)
+def test_a_weight_multiplies_the_loss_of_its_sample(name):
+    answer, y = torch.rand(4, 3, dtype=torch.float64), torch.tensor([0, 2, 1, 1])
+    answer[2] = INF  # of weight 0
+    weights = torch.tensor([2.0, 0.5, 0.0, 1.0])
+    for target in (y, F.one_hot(y, 3).double(), double(*[[0.2, 0.3, 0.5]] * 4)):
+        each = [LOSSES[name](answer[i : i + 1], target[i : i + 1]) for i in (0, 1, 3)]
+        wanted = (2 * each[0] + 0.5 * each[1] + each[2]) / 4
+        torch.testing.assert_close(LOSSES[name](answer, target, weights=weights), wanted)
+    for wrong, said in (
+        (weights[:2], r"\(2,\) of at least 0.5"),
+        (-weights, r"\(4,\) of at least -2"),
+    ):
+        with pytest.raises(ValueError, match=r"weights must be \(4,\) .* at least 0; got " + said):
+            LOSSES[name](answer, y, weights=wrong)
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "squared", "hinge", "squared hinge", "margin"])
+@pytest.mark.parametrize("row", [[2.0, 0], [0.5, -0.1], [float("nan"), 0]])
+def test_no_share_is_taken_for_a_weight_where_a_loss_is_not_linear_in_it(name, row):
+    with pytest.raises(ValueError, match="y must hold shares of 0 to 1, the weight of a sample"):
+        LOSSES[name](double([0.3, 0.4]), double(row))
+
+
+def test_several_classes_may_be_right_at_once():
+    """The row of two ones is no sample of weight 2."""
+    answer, both = double([0.3, 0.4, -1]), double([1, 1, 0])
+    wanted = F.binary_cross_entropy_with_logits(answer, both, reduction="sum")
+    torch.testing.assert_close(sigmoid_loss(answer, both), wanted)
+    assert margin_loss(answer, both).item() == pytest.approx(0.6**2 + 0.5**2)
+
+
+@pytest.mark.parametrize("name", LOSSES)
 def test_no_batch_and_no_classes_are_named(name):
     for y in (torch.tensor([0, 1, 2]), torch.rand(3)):
         with pytest.raises(ValueError, match=r"the answer \(N, K\); got \(3,\) for an answer"):
@@ -180,3 +212,7 @@ def test_wrong_arguments_are_named():
         hinge_loss(torch.zeros(1, 2), torch.tensor([0]), 0, 3)
     with pytest.raises(ValueError, match="rubbish must be above 0; got -1"):
         map_loss(torch.zeros(1, 2), torch.tensor([0]), -1)
+    with pytest.raises(ValueError, match="margin must be above 0, power 1 or 2; got nan and 1"):
+        hinge_loss(torch.zeros(1, 2), torch.tensor([0]), float("nan"))
+    with pytest.raises(ValueError, match="rubbish must be above 0; got nan"):
+        map_loss(torch.zeros(1, 2), torch.tensor([0]), float("nan"))

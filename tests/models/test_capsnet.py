@@ -38,5 +38,8 @@ def test_it_learns_by_the_margin_and_the_drawing():
     drawn = net.draw(vectors, y)
     wanted = margin_loss(lengths, y) + 0.0005 * (drawn - light).square().sum(1).mean()
     torch.testing.assert_close(net.criterion(net(x), y), wanted)
+    weights = torch.tensor([1.0, 0, 0])  # the drawing of a sample counts as its lengths do
+    alone = net.criterion(tuple(part[:1] for part in net(x)), y[:1])
+    torch.testing.assert_close(net.criterion(net(x), y, weights=weights), alone / 3)
     torch.testing.assert_close(light, ((x * 40 + 10) / 255).clamp(min=0).flatten(1))
     assert net.eval()(x).shape == (3, 2)

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from striate.layers import SquaredError
 from striate.train.losses import cross_entropy, loss_of
 
 X = torch.randn(6, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -89,3 +90,14 @@ def test_a_network_may_bring_its_own_loss():
     assert loss_of(net, 0.1)(net, x, y) == cross_entropy(0.1)(net, x, y)
     net.criterion = lambda answer, y: (answer.sum(1) - y).abs().mean()
     assert loss_of(net, 0.1)(net, x, y) == (net(x).sum(1) - y).abs().mean()
+
+
+def test_the_weight_of_a_row_multiplies_its_loss_whatever_the_criterion():
+    """As the loader gives them: the sums of rows are weights, and mixed rows are shares."""
+    net = nn.Identity()
+    net.criterion = SquaredError(-1, 1)
+    shares = torch.tensor([[1.0, 0, 0, 0], [0, 0.25, 0.75, 0], [0, 0, 0, 1]]).double()
+    weights = torch.tensor([2.0, 0.5, 0.0]).double()
+    each = [net.criterion(X[i : i + 1], shares[i : i + 1]) for i in range(3)]
+    wanted = (2 * each[0] + 0.5 * each[1]) / 3
+    torch.testing.assert_close(loss_of(net)(net, X[:3], shares * weights[:, None]), wanted)

@@ -61,13 +61,20 @@ class CapsNet(nn.Module):
             return lengths, vectors, self.light(x).flatten(1)
         return lengths
 
-    def criterion(self, answer: Tensor | tuple[Tensor, Tensor, Tensor], y: Tensor) -> Tensor:
+    def criterion(
+        self,
+        answer: Tensor | tuple[Tensor, Tensor, Tensor],
+        y: Tensor,
+        *,
+        weights: Tensor | None = None,
+    ) -> Tensor:
         """Return the loss of an answer to samples of y, (N,) classes or (N, K) shares."""
         if isinstance(answer, Tensor):
-            return margin_loss(answer, y)
+            return margin_loss(answer, y, weights=weights)
         lengths, vectors, light = answer
         drawn = self.draw(vectors, shares(y, lengths).argmax(1))
-        return margin_loss(lengths, y) + DRAWING * 2 * euclidean_loss(drawn, light)
+        error = euclidean_loss(drawn, light, weights=weights)
+        return margin_loss(lengths, y, weights=weights) + DRAWING * 2 * error
 
     def vectors(self, x: Tensor) -> Tensor:
         """Return the capsules of the classes: (N, K, 16)."""

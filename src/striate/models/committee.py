@@ -122,9 +122,9 @@ class Committee(nn.Module):
             return answers
         return answers.log_softmax(2).logsumexp(0) - torch.tensor(len(answers)).log()
 
-    def criterion(self, answer: Tensor, y: Tensor) -> Tensor:
+    def criterion(self, answer: Tensor, y: Tensor, *, weights: Tensor | None = None) -> Tensor:
         """Return the sum of the columns' losses: none hears of the others."""
-        return torch.stack([softmax_loss(one, y) for one in answer]).sum()
+        return torch.stack([softmax_loss(one, y, weights=weights) for one in answer]).sum()
 
 
 def _drawn(width: float, turn: float) -> nn.Module:

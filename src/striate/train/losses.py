@@ -19,7 +19,9 @@ Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 def loss_of(model: nn.Module, smoothing: float = 0.0, autocast: torch.dtype | None = None) -> Loss:
     """Return the loss by which `model` learns: its own, or cross-entropy.
 
-    A network has its own where it carries a function `criterion(answer, y)`.
+    A network has its own where it carries a function `criterion(answer, y)`. Rows of shares are
+    handed to it as `criterion(answer, shares, weights=weights)`, their sums taken out of them: a
+    criterion that is not linear in y cannot tell the weight of a sample from the shares.
     """
     if not hasattr(model, "criterion"):
         return cross_entropy(smoothing, autocast)
@@ -27,8 +29,11 @@ def loss_of(model: nn.Module, smoothing: float = 0.0, autocast: torch.dtype | No
     def loss(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         with torch.autocast(x.device.type, autocast, enabled=autocast is not None):
             answer = model(x)
-        value: Tensor = model.criterion(answer, y)  # type: ignore[operator]
-        return value
+        if y.dim() != 2:
+            return model.criterion(answer, y)  # type: ignore[operator]
+        weights = y.sum(1)
+        share = y / torch.where(weights > 0, weights, 1)[:, None]
+        return model.criterion(answer, share, weights=weights)  # type: ignore[operator]
 
     return loss
 
