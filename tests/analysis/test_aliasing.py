@@ -8,7 +8,19 @@ from torch import nn
 
 from striate.analysis import folding
 from striate.analysis.aliasing import above_nyquist
-from striate.layers import BlurPool, Convolution, LpPool, MaxBlurPool
+from striate.layers import (
+    AdaptivePolyphaseSampling,
+    AdaptivePolyphaseUpsampling,
+    BlurPool,
+    Convolution,
+    LocallyConnected,
+    LpPool,
+    MaxBlurPool,
+    TiledConvolution,
+    max_pool,
+)
+from striate.models import build
+from striate.spec import Spec
 
 
 @given(size=st.sampled_from([8, 12, 24]), stride=st.integers(2, 4), period=st.integers(1, 12))
@@ -75,3 +87,67 @@ def test_different_strides_along_different_axes():
 def test_nothing_is_said_of_what_keeps_every_position():
     net = nn.Sequential(nn.Conv1d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(12, 2))
     assert folding(net, torch.randn(2, 1, 8)) == []
+
+
+NOISE = torch.randn(16, 2, 12, 12, generator=torch.Generator().manual_seed(0))
+
+
+class Sampling(nn.Module):
+    """Down and up again, on the grid of its own choice or on somebody else's."""
+
+    def __init__(self, index):
+        super().__init__()
+        self.down, self.up = AdaptivePolyphaseSampling(2), AdaptivePolyphaseUpsampling(2)
+        self.index = index
+
+    def forward(self, x):
+        return self.up(*self.down(x, self.index))
+
+
+@pytest.mark.parametrize("index", [None, torch.full((16,), 3)])
+def test_polyphase_sampling_folds_what_any_grid_of_its_map_folds(index):
+    (found,) = folding(Sampling(index), NOISE)  # the way up folds nothing
+    wanted = above_nyquist(NOISE - NOISE.mean((2, 3), keepdim=True), (2, 2))
+    assert (found.name, found.signal, found.kernel) == ("down", wanted, None)
+
+
+def test_an_untied_bias_hides_nothing_and_stays():
+    layer = Convolution(2, 2, 4, 3, stride=2, padding="same", bias="untied", size=(12, 12))
+    tied = Convolution(2, 2, 4, 3, stride=2, padding="same")
+    tied.load_state_dict({**layer.state_dict(), "bias": torch.zeros(4, 1, 1)})
+    nn.init.normal_(layer.bias)
+    assert folding(nn.Sequential(layer), NOISE) == folding(nn.Sequential(tied), NOISE)
+    assert layer.untied
+    assert layer.bias.shape == (4, 6, 6)
+    net = build("lecun1989", Spec(channels=1, size=(12, 12), classes=("a", "b")))
+    assert [one.name for one in folding(net, NOISE[:, :1])] == ["0", "2"]
+
+
+@pytest.mark.parametrize("axes", [1, 2])
+@pytest.mark.parametrize("kind", [LocallyConnected, TiledConvolution])
+def test_between_kernels_of_their_own_there_is_nothing_to_sample(axes, kind):
+    layer = kind(2, 3, (12,) * axes, 3, stride=2)
+    kernel = torch.randn(3, 2, *[3] * axes)
+    layer.copy_kernel(kernel)
+    (found,) = folding(
+        nn.Sequential(layer), NOISE.flatten(2)[..., : 12**axes].view(16, 2, *[12] * axes)
+    )
+    assert found.signal is None
+    assert found.kernel == pytest.approx(above_nyquist(kernel, [2] * axes, [64] * axes))
+
+
+def test_the_kernels_of_a_table_are_seen():
+    layer = Convolution(2, 2, 2, 3, stride=2, table=[[0], [0, 1]])
+    wanted = above_nyquist(layer.kernels().detach(), [2, 2], [64, 64])
+    assert folding(nn.Sequential(layer), NOISE)[0].kernel == wanted
+
+
+def test_a_window_that_only_hangs_over_the_end_has_one_place():
+    for layer in (max_pool(2, 2, hanging=True), Convolution(2, 2, 1, 2, stride=2, tiling="ceil")):
+        (found,) = folding(nn.Sequential(layer), NOISE[..., :1, :1])
+        assert found.signal is None
+
+
+def test_strides_in_a_list_count():
+    plain, listed = (folding(nn.Sequential(nn.MaxPool2d(k)), NOISE) for k in (2, [2, 2]))
+    assert plain == listed

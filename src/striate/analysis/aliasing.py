@@ -8,16 +8,24 @@ numbers say whether it does.
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from striate.analysis.receptive import watched
+from striate.layers import (
+    AdaptivePolyphaseSampling,
+    AdaptivePolyphaseUpsampling,
+    Convolution,
+    TiledConvolution,
+)
 
 __all__ = ["Sampled", "above_nyquist", "folding"]
 
 FINE = 64  # frequencies along an axis, that a kernel's spectrum is read at
+RAISING = (AdaptivePolyphaseUpsampling, nn.MaxUnpool1d, nn.MaxUnpool2d, nn.MaxUnpool3d)
 
 
 @dataclass(frozen=True)
@@ -29,7 +37,8 @@ class Sampled:
         stride: along every axis.
         kernel: share of the energy of its learnt kernels above the new Nyquist frequency, 0 to 1;
             None: it has none. It is what the layer lets through of white noise.
-        signal: share of the energy, the mean apart, of what it samples, 0 to 1.
+        signal: share of the energy, the mean apart, of what it samples, 0 to 1; None: there is
+            nothing between its positions, as each has kernels of its own or there is just one.
         white: the share of white noise: 1 - prod(1 / stride). A kernel that has learnt nothing
             against aliasing is near it, one that filters is near 0.
     """
@@ -37,7 +46,7 @@ class Sampled:
     name: str
     stride: tuple[int, ...]
     kernel: float | None
-    signal: float
+    signal: float | None
     white: float
 
 
@@ -72,7 +81,8 @@ def folding(model: nn.Module, x: Tensor) -> list[Sampled]:
     """Return what every layer with a stride folds, in the order of running.
 
     A layer is asked for all positions instead of every stride-th, which are what it samples; a
-    layer that blurs first is asked behind its blur.
+    layer that blurs first is asked behind its blur. Untied biases, which stand at the positions
+    alone, are left out; layers that raise the resolution sample nothing.
 
     Args:
         model: any; it is put into evaluation mode meanwhile.
@@ -93,26 +103,51 @@ def folding(model: nn.Module, x: Tensor) -> list[Sampled]:
 def _stride(module: nn.Module, inputs: Any) -> tuple[int, ...]:
     """Return the stride of a layer along the axes of its input; empty where it has none."""
     stride = getattr(module, "stride", None)
-    if not inputs or not isinstance(inputs[0], Tensor) or getattr(module, "transposed", False):
+    raises = getattr(module, "transposed", False) or isinstance(module, RAISING)
+    if raises or not inputs or not isinstance(inputs[0], Tensor):
         return ()
     axes = inputs[0].dim() - 2
     if isinstance(stride, int):
         return (stride,) * axes
-    return tuple(stride) if isinstance(stride, tuple) and len(stride) == axes else ()
+    return tuple(stride) if isinstance(stride, Sequence) and len(stride) == axes else ()
 
 
 def _sampled(name: str, module: nn.Module, inputs: Any, stride: tuple[int, ...]) -> Sampled:
-    everywhere = copy(module)
-    once: Any = (1,) * len(stride) if isinstance(module.stride, tuple) else 1
-    everywhere.stride = once
-    y = everywhere(*inputs)
-    axes = tuple(range(2, y.dim()))
+    kernels, y = _kernels(module), _everywhere(module, inputs)
+    kernel = signal = None
+    if kernels is not None and kernels.dim() == 2 + len(stride):
+        kernel = above_nyquist(kernels, stride, [FINE] * len(stride))
+    if y is not None:
+        signal = above_nyquist(y - y.mean(tuple(range(2, y.dim())), keepdim=True), stride)
+    return Sampled(name, stride, kernel, signal, 1 - 1 / prod(stride))
+
+
+def _kernels(module: nn.Module) -> Tensor | None:
+    """Return the kernels of a layer, (O, C, *K), where it has some."""
+    if isinstance(module, Convolution):
+        return module.kernels()
     weight = getattr(module, "weight", None)
-    kernel = None
-    if isinstance(weight, Tensor) and weight.dim() == 2 + len(stride):
-        kernel = above_nyquist(weight, stride, [FINE] * len(stride))
-    white = 1.0
-    for step in stride:
-        white /= step
-    signal = above_nyquist(y - y.mean(axes, keepdim=True), stride)
-    return Sampled(name, stride, kernel, signal, 1 - white)
+    if isinstance(module, TiledConvolution):
+        return module.weight.unflatten(2, (-1, *module.kernel)).flatten(0, 1)
+    return weight if isinstance(weight, Tensor) else None
+
+
+def _everywhere(module: nn.Module, inputs: Any) -> Tensor | None:
+    """Return what a layer samples, at all positions; None where it has nothing between its own."""
+    if isinstance(module, TiledConvolution):
+        return None
+    if isinstance(module, AdaptivePolyphaseSampling):
+        x: Tensor = inputs[0]
+        return x
+    everywhere = copy(module)
+    everywhere.stride = 1 if isinstance(module.stride, int) else (1,) * len(module.stride)  # type: ignore[arg-type,assignment]
+    if isinstance(everywhere, Convolution) and everywhere.untied:
+        everywhere._parameters = {**module._parameters, "bias": None}  # the copy shares the dict
+        everywhere.untied = False
+    try:
+        y = everywhere.forward(*inputs)  # its hooks are those of the layer itself
+    except (RuntimeError, ValueError):
+        if getattr(module, "ceil_mode", False) or getattr(module, "tiling", "") == "ceil":
+            return None  # a window larger than the map hangs over its end, and stands nowhere else
+        raise
+    return y[0] if isinstance(y, tuple) else y
