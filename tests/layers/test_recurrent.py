@@ -43,3 +43,18 @@ def test_gradients_and_refusal():
     assert torch.autograd.gradcheck(net, x)
     with pytest.raises(ValueError, match="steps must be at least 0; got -1"):
         layer(-1)
+
+
+def test_a_map_above_that_nothing_reads_is_refused():
+    with pytest.raises(ValueError, match=r"above must be None where backward_ is.*got \(1, 4, 6\)"):
+        layer(1)(torch.zeros(1, 2, 6, 6), torch.zeros(1, 4, 6))
+
+
+def test_maps_are_not_broadcast_to_each_other():
+    net, x = layer(1, nn.Conv2d(4, 1, 1)), torch.zeros(2, 2, 6, 6)
+    said = r"backward_ must give \(2, 3, 6, 6\) like forward_; got \(2, 1, 6, 6\)"
+    with pytest.raises(ValueError, match=said):
+        net(x, torch.zeros(2, 4, 6, 6))
+    net.lateral = nn.Conv2d(3, 1, 1)
+    with pytest.raises(ValueError, match=r"lateral must give \(2, 3, 6, 6\) .*got \(2, 1, 6, 6\)"):
+        net(x)

@@ -5,14 +5,25 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from striate.layers.bounds import at_least
+
 __all__ = ["RecurrentConvolution"]
+
+
+def _like(drive: Tensor, given: Tensor, name: str) -> Tensor:
+    """Return the maps given; of another shape they would be broadcast to that of the drive."""
+    if given.shape != drive.shape:
+        raise ValueError(
+            f"{name} must give {tuple(drive.shape)} like forward_; got {tuple(given.shape)}"
+        )
+    return given
 
 
 class RecurrentConvolution(nn.Module):
     """Update a map from its input, its neighbours and, where given, from a map above it.
 
     Shape: (N, C, *S), optionally a map above (N, A, *S) -> (N, O, *S)
-    Math:  y_0 = f(W x + b);  y_t = f(W x + L y_(t-1) + B a + b)
+    Math:  y_0 = f(W x + B a + b);  y_t = f(W x + L y_(t-1) + B a + b); without a, B a is 0
 
     Args:
         forward_: x -> (N, O, *S), with the bias.
@@ -22,7 +33,8 @@ class RecurrentConvolution(nn.Module):
         transfer: f.
 
     Raises:
-        ValueError: `steps` is below 0.
+        ValueError: `steps` is below 0; in the forward pass, there is no layer for a map above, or
+            two of the layers give maps of different shapes.
 
     Source: Liang, Hu 2015, Recurrent Convolutional Neural Network for Object Recognition, and
         Behnke 2003, Hierarchical Neural Networks for Image Interpretation.
@@ -38,19 +50,23 @@ class RecurrentConvolution(nn.Module):
         transfer: Callable[[Tensor], Tensor] = torch.sigmoid,
     ) -> None:
         super().__init__()
-        if steps < 0:
-            raise ValueError(f"steps must be at least 0; got {steps}")
+        at_least(0, steps=steps)
         self.forward_, self.lateral, self.backward_ = forward_, lateral, backward_
         self.steps, self.transfer = steps, transfer
 
     def forward(self, x: Tensor, above: Tensor | None = None) -> Tensor:
         """Return the map after the last step."""
         drive = self.forward_(x)
-        if above is not None and self.backward_ is not None:
-            drive = drive + self.backward_(above)
+        if above is not None:
+            if self.backward_ is None:
+                raise ValueError(
+                    "above must be None where backward_ is, which would read it; "
+                    f"got {tuple(above.shape)}"
+                )
+            drive = drive + _like(drive, self.backward_(above), "backward_")
         y = self.transfer(drive)
         for _ in range(self.steps):
-            y = self.transfer(drive + self.lateral(y))
+            y = self.transfer(drive + _like(drive, self.lateral(y), "lateral"))
         return y
 
     def extra_repr(self) -> str:
