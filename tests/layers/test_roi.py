@@ -152,6 +152,17 @@ def test_align_is_as_exact_as_the_numbers_of_the_map():
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-14)
 
 
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_align_of_half_numbers_is_as_exact_as_they_can_be_stored(kind):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(1, 2, 60, 60, generator=generator).to(kind)
+    low = torch.rand(20, 2, generator=generator, dtype=torch.float64) * 40
+    boxes = torch.cat([torch.zeros(20, 1), low, low + 17.3], 1)
+    exact = roi_align(x.double(), boxes, (3, 4), 0.93)
+    error = (roi_align(x, boxes.float(), (3, 4), 0.93).double() - exact).abs()
+    assert (error <= torch.finfo(kind).eps * exact.abs() + 1e-5).all()
+
+
 def test_too_few_samples_for_disjoint_bins_are_said():
     with pytest.raises(ValueError, match="2 samples cannot be cut into 3 disjoint bins"):
         roi_pool(FIGURE, torch.tensor([[0.0, 0, 0, 1, 7]]), (2, 3), convention="disjoint")

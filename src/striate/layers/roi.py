@@ -130,7 +130,9 @@ def roi_align(
     _check_bins(size, scale)
     at_least(1, points=points)
     _check(x, boxes)
-    edges = boxes[:, 1:].to(x) * scale
+    # Half a number has too few digits for the places; from float32 on they are exact in its own.
+    exact = torch.promote_types(x.dtype, torch.float32)
+    edges = boxes[:, 1:].to(x.device, exact) * scale
     low, high = edges[:, :2], edges[:, 2:]
     limit = edges.new_tensor([x.shape[3], x.shape[2]])
     outside = ((low < 0) | (high <= low) | (high > limit)).any(1)
@@ -139,19 +141,16 @@ def roi_align(
             f"boxes must lie inside the map of {x.shape[3]} x {x.shape[2]} with x0 < x1 and "
             f"y0 < y1; got {edges[outside][0].tolist()} on the map"
         )
-    maps = x[boxes[:, 0].long()]
+    maps = x[boxes[:, 0].long()].to(exact)
     along_y = _between(x.shape[2], low[:, 1], high[:, 1], size[0], points)
     along_x = _between(x.shape[3], low[:, 0], high[:, 0], size[1], points)
-    return torch.einsum("rph,rchw,rqw->rcpq", along_y, maps, along_x)
+    return torch.einsum("rph,rchw,rqw->rcpq", along_y, maps, along_x).to(x.dtype)
 
 
 def _between(side: int, low: Tensor, high: Tensor, count: int, points: int) -> Tensor:
     """Return the weight of each sample in each bin along one axis: (R, count, side)."""
-    # Half a number has too few digits for the places; from float32 on they are exact in its own.
-    exact = torch.promote_types(low.dtype, torch.float32)
-    share = torch.arange(count * points, dtype=exact, device=low.device) + 0.5
-    share = share / (count * points)
-    place = low[:, None] + share.to(low) * (high - low)[:, None] - 0.5
+    share = (torch.arange(count * points).to(low) + 0.5) / (count * points)
+    place = low[:, None] + share * (high - low)[:, None] - 0.5
     place = place.clamp(0, side - 1)
     samples = torch.arange(side, device=low.device)
     hats = (1 - (place[:, :, None] - samples).abs()).clamp(min=0)
