@@ -1,9 +1,10 @@
 """Laws: what is out of bounds is refused by its name and value, what is within passes."""
 
+import numpy as np
 import pytest
 import torch
 
-from striate.layers.bounds import at_least, indices, one_of, per_axis
+from striate.layers.bounds import at_least, floating, indices, one_of, per_axis, whole
 
 
 @pytest.mark.parametrize("value", [0, -2, (1, 0), [3, float("nan")], float("nan")])
@@ -11,6 +12,30 @@ def test_numbers_below_the_least_are_named(value):
     with pytest.raises(ValueError, match="kernel must be at least 1; got ") as said:
         at_least(1, stride=2, kernel=value)
     assert str(said.value).endswith(f"got {value}")
+
+
+@pytest.mark.parametrize("value", [2.5, None, "same", (3, 2.0), float("nan"), torch.float32])
+def test_numbers_that_are_not_whole_are_named(value):
+    with pytest.raises(
+        ValueError, match=r"kernel must be (a whole number|whole numbers); got "
+    ) as said:
+        whole(1, stride=2, kernel=value)
+    assert str(said.value).endswith(f"got {value!r}")
+    with pytest.raises(
+        ValueError, match=r"kernel must be .*whole number|kernel must be one number"
+    ):
+        per_axis(2, kernel=value)
+    with pytest.raises(ValueError, match=r"kernel must be at least 1; got \(1, 0\)"):
+        whole(1, kernel=(1, 0))
+    with pytest.raises(ValueError, match="order must be at least 1; got None"):
+        at_least(1, order=None)
+
+
+def test_whole_numbers_of_numpy_are_numbers():
+    whole(1, kernel=np.int64(3), size=(np.int8(2), 3))
+    found = per_axis(2, kernel=np.int64(3), size=[np.uint8(2), 3])
+    assert found == [(3, 3), (2, 3)]
+    assert {type(number) for each in found for number in each} == {int}
 
 
 def test_what_is_within_passes():
@@ -49,3 +74,12 @@ def test_unknown_words_are_named():
 def test_impossible_indices_are_named(index, said):
     with pytest.raises(ValueError, match=said):
         indices(2, 3, y=index)
+    with pytest.raises(ValueError, match=r"y must be a tensor \(2,\) of integers; got 1"):
+        indices(2, 3, y=1)
+
+
+def test_tensors_of_integers_are_named():
+    floating(x=torch.ones(2, dtype=torch.bfloat16), z=torch.ones(2, dtype=torch.complex64))
+    for kind in (torch.int64, torch.uint8, torch.bool):
+        with pytest.raises(ValueError, match=f"x must hold floating point numbers; got {kind}"):
+            floating(x=torch.ones(2, dtype=kind))

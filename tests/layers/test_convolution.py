@@ -1,5 +1,6 @@
 """Convolution: C-26, C-28, C-41 to C-43, tables, untied biases, and that all ways agree."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -224,7 +225,15 @@ def test_impossible_tables_are_said(table):
         ({"bias": "some"}, "bias must be one of shared, untied, none"),
         ({"padding": "half"}, "padding must be one of valid"),
         ({"padding": [1, 2, 3]}, "one number, a pair, or 2 pairs"),
-        ({"kernel": (3,)}, "one number an axis"),
+        ({"axes": 4}, "axes must be 1 to 3; got 4"),
+        ({"kernel": (3,)}, r"kernel must be one number, or one for each of 2 axes; got \(3,\)"),
+        ({"kernel": 2.5}, "kernel must be a whole number; got 2.5"),
+        ({"kernel": None}, "kernel must be a whole number; got None"),
+        ({"padding": 1.5}, r"padding must be whole numbers; got \[1.5, 1.5\]"),
+        ({"padding": None}, r"padding must be whole numbers; got \[None, None\]"),
+        ({"padding": (1, 1, 2, 2)}, "padding must be one number, a pair, or 2 pairs; got"),
+        ({"channels": 1.0}, "channels must be a whole number; got 1.0"),
+        ({"bias": "untied", "size": (8,)}, r"size must be one number, or .* 2 axes; got \(8,\)"),
         ({"kernel": (3, 0)}, r"kernel must be at least 1; got \(3, 0\)"),
         ({"channels": -2}, "channels must be at least 1; got -2"),
         ({"channels": 0}, "channels must be at least 1; got 0"),
@@ -273,7 +282,7 @@ def test_fourier_and_matrices_refuse_what_does_not_fit():
     with pytest.raises(ValueError, match=r"got \(1, 2, 4\) and \(3, 1, 2\)"):
         fft_convolve(torch.zeros(1, 2, 4), torch.zeros(3, 1, 2))
     for kernel in ((3,), (3, 3, 3)):
-        with pytest.raises(ValueError, match="kernel must be one number for each of 2 axes; got "):
+        with pytest.raises(ValueError, match=r"kernel must be .* one for each of 2 axes; got "):
             im2col(torch.zeros(1, 1, 5, 5), kernel)
 
 
@@ -315,3 +324,25 @@ def test_no_hanging_window_sees_padding_alone(padding, stride):
     torch.nn.init.ones_(layer.weight)
     for size in range(3, 12):
         assert (layer(torch.ones(1, 1, size)) > 0).all()
+
+
+def test_one_number_stands_for_every_axis_wherever_numbers_are_asked_for():
+    x = torch.randn(2, 3, 8, 8)
+    assert torch.equal(im2col(x, 3), im2col(x, (3, 3)))
+    assert torch.equal(col2im(im2col(x, 3), (8, 8), 3), col2im(im2col(x, 3), (8, 8), (3, 3)))
+    bias = Convolution(2, 3, 4, 3, bias="untied", size=8).bias
+    assert bias.shape == (4, 6, 6)
+
+
+def test_numbers_of_numpy_are_numbers():
+    one = Convolution(2, 3, 4, np.int64(3), stride=np.int64(2), padding=np.int64(1))
+    assert str(one) == str(Convolution(2, 3, 4, 3, stride=2, padding=1))
+    assert one(torch.zeros(1, 3, 8, 8)).shape == (1, 4, 4, 4)
+
+
+def test_no_sample_has_no_columns():
+    empty = torch.zeros(0, 3, 8, 8)
+    assert col2im(im2col(empty, 3), (8, 8), 3).shape == empty.shape
+    assert col2im(torch.zeros(2, 0, 36), (8, 8), 3).shape == (2, 0, 8, 8)
+    with pytest.raises(ValueError, match=r"columns must be \(N, C x 9, 36\) .* got \(9, 36\)"):
+        col2im(torch.zeros(9, 36), (8, 8), 3)

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from striate.layers import LocallyConnected, TiledConvolution
+from striate.layers import LocallyConnected, TiledConvolution, local
 
 CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
@@ -57,7 +57,7 @@ def test_gradients():
 
 
 def test_wrong_sizes_are_said():
-    with pytest.raises(ValueError, match=r"x must be of size \(5, 5\); got \(5, 6\)"):
+    with pytest.raises(ValueError, match=r"x must be \(N, 1, 5, 5\); got \(1, 1, 5, 6\)"):
         LocallyConnected(1, 1, (5, 5), 3)(torch.zeros(1, 1, 5, 6))
     with pytest.raises(ValueError, match="a window of 6 has no position in size 5"):
         LocallyConnected(1, 1, (5, 5), 6)
@@ -71,5 +71,40 @@ def test_kernels_of_another_shape_are_not_copied(shape):
     assert str(said.value).endswith(f"got {shape}")
     with pytest.raises(ValueError, match=r"bias must be \(4,\); got \(1,\)"):
         layer.copy_kernel(torch.zeros(4, 3, 3, 3), torch.zeros(1))
-    with pytest.raises(ValueError, match=r"one number for each of 2 axes; got \(3,\)"):
+    with pytest.raises(ValueError, match=r"kernel must be .* one for each of 2 axes; got \(3,\)"):
         TiledConvolution(3, 4, (8, 8), (3,))
+
+
+def test_a_stride_an_axis_is_that_of_a_convolution():
+    layer = LocallyConnected(3, 4, (9, 8), 3, stride=(1, 2))
+    weight = torch.randn(4, 3, 3, 3)
+    layer.copy_kernel(weight, torch.zeros(4))
+    x = torch.randn(2, 3, 9, 8)
+    torch.testing.assert_close(layer(x), F.conv2d(x, weight, None, (1, 2)))
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (
+            lambda: LocallyConnected(3, 4, (8, 8), 3)(torch.zeros(1, 2, 8, 8)),
+            r"x must be \(N, 3, 8, 8\); got \(1, 2, 8, 8\)",
+        ),
+        (
+            lambda: local(torch.zeros(1, 3, 8, 8), torch.zeros(35, 4, 27), 3),
+            r"weight must be \(36, O, 27\) for x \(1, 3, 8, 8\); got \(35, 4, 27\)",
+        ),
+        (lambda: local(torch.zeros(1, 3, 8), torch.zeros(6, 9), 3), r"weight must be \(6, O, 9\)"),
+        (lambda: LocallyConnected(3, 4, 8, 3), "size must be one number an axis, .* got 8"),
+        (lambda: LocallyConnected(3, 4, (8, 0), 1), r"size must be at least 1; got \(8, 0\)"),
+        (
+            lambda: LocallyConnected(3, 4, (8, 8), 3, stride=(1, 2, 3)),
+            r"stride must be one number, or one for each of 2 axes; got \(1, 2, 3\)",
+        ),
+        (lambda: TiledConvolution(3, 4, (8, 8), 3, 1.5), "tile must be a whole number; got 1.5"),
+        (lambda: TiledConvolution(0, 4, (8, 8), 3), "channels must be at least 1; got 0"),
+    ],
+)
+def test_what_does_not_fit_is_named(make, said):
+    with pytest.raises(ValueError, match=said):
+        make()

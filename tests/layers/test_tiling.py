@@ -1,5 +1,6 @@
 """Sizes, borders, receptive fields: systems.md C-01 to C-08, and the laws behind them."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -189,7 +190,7 @@ def test_even_widths_keep_the_values_of_every_layer_within_twice_the_first():
     assert widths == [16, 64, 260, 1024]
     values = [w * size[0] * size[1] for w, size in zip(widths, sizes, strict=True)]
     assert max(values) <= 2 * min(values)
-    with pytest.raises(ValueError, match="first be at least 1; got"):
+    with pytest.raises(ValueError, match="first must be at least 1; got 0"):
         even_widths(sizes, 0)
 
 
@@ -217,3 +218,32 @@ def test_sizes_without_a_sample_are_named(size):
     with pytest.raises(ValueError, match=r"sizes must be at least 1; got \(") as said:
         even_widths([(4, 4), size], 3)
     assert str(said.value).endswith(f"got {size}")
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: shape_after(7, 2.5), "kernel must be a whole number; got 2.5"),
+        (lambda: shape_after(28.5, 5), "size must be a whole number; got 28.5"),
+        (lambda: shape_after(-1, 1, 1, 1), "size must be at least 0; got -1"),
+        (lambda: shape_after((28, 2.5), 5), r"size must be whole numbers; got \(28, 2.5\)"),
+        (lambda: effective_kernel(2.5), "kernel must be a whole number; got 2.5"),
+        (lambda: effective_kernel(3, 0), "dilation must be at least 1; got 0"),
+        (lambda: padding_for("same", 3, 1.5), "stride must be a whole number; got 1.5"),
+        (lambda: stack_receptive_field([(3, 1.5)]), "stride must be a whole number; got 1.5"),
+        (lambda: even_widths([(4, 4)], 1.5), "first must be a whole number; got 1.5"),
+        (lambda: pad(LINE, 1.5), r"amounts must be whole numbers; got \[1.5, 1.5\]"),
+        (lambda: pad(LINE, None), r"amounts must be whole numbers; got \[None, None\]"),
+        (lambda: pad(LINE, "same"), "amounts must be one number, a pair, or 1 pairs; got same"),
+        (lambda: pad(LINE, [(1, 1), 1]), r"a pair, or 1 pairs; got \[\(1, 1\), 1\]"),
+    ],
+)
+def test_numbers_that_are_not_whole_are_named(make, said):
+    with pytest.raises(ValueError, match=said):
+        make()
+
+
+def test_sizes_may_be_lists_and_a_number_is_one_axis():
+    assert shape_after([28, 20], 5) == shape_after((28, 20), 5) == (24, 16)
+    assert torch.equal(participation(8, 3), participation((8,), 3))
+    assert torch.equal(pad(LINE, np.int64(1)), pad(LINE, 1))

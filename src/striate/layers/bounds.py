@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["at_least", "indices", "one_of", "per_axis"]
+__all__ = ["at_least", "floating", "indices", "one_of", "per_axis", "whole"]
 
 
 def at_least(least: float, **numbers: float | Sequence[float]) -> None:
@@ -19,12 +19,39 @@ def at_least(least: float, **numbers: float | Sequence[float]) -> None:
         ValueError: a number is below `least`, or not a number.
     """
     for name, value in numbers.items():
-        each = value if isinstance(value, Sequence) else (value,)
-        if not all(number >= least for number in each):  # nan is not at least anything
-            raise ValueError(f"{name} must be at least {least}; got {value}")
+        for number in _each(value):
+            try:
+                within = number >= least
+            except TypeError:  # no number at all
+                within = False
+            if not within:  # nan is not at least anything
+                raise ValueError(f"{name} must be at least {least}; got {value}")
 
 
-def per_axis(axes: int, least: int = 1, **numbers: int | Sequence[int]) -> list[tuple[int, ...]]:
+def _each(value: float | Sequence[float]) -> Sequence[float]:
+    return value if isinstance(value, Sequence) else (value,)
+
+
+def whole(least: float, **numbers: int | Sequence[int]) -> None:
+    """Refuse numbers that are not whole or below `least`, alone or in a sequence.
+
+    Args:
+        least: the smallest number allowed.
+        numbers: by the name of their argument, of Python or NumPy.
+
+    Raises:
+        ValueError: a number is not whole, or below `least`.
+    """
+    for name, value in numbers.items():
+        for number in _each(value):  # in every forward pass: loops cost half of what all() does
+            if not hasattr(number, "__index__"):
+                kind = "whole numbers" if isinstance(value, Sequence) else "a whole number"
+                raise ValueError(f"{name} must be {kind}; got {value!r}")
+            if number < least:
+                raise ValueError(f"{name} must be at least {least}; got {value}")
+
+
+def per_axis(axes: int, least: float = 1, **numbers: int | Sequence[int]) -> list[tuple[int, ...]]:
     """Return each argument as one whole number an axis; one number alone stands for all axes.
 
     Args:
@@ -33,7 +60,7 @@ def per_axis(axes: int, least: int = 1, **numbers: int | Sequence[int]) -> list[
         numbers: by the name of their argument.
 
     Raises:
-        ValueError: an argument has another number of numbers, or one below `least`.
+        ValueError: an argument has another number of numbers, or one not whole or below `least`.
     """
     found = []
     for name, value in numbers.items():
@@ -42,9 +69,23 @@ def per_axis(axes: int, least: int = 1, **numbers: int | Sequence[int]) -> list[
             raise ValueError(
                 f"{name} must be one number, or one for each of {axes} axes; got {each}"
             )
-        at_least(least, **{name: value})
-        found.append(each)
+        whole(least, **{name: value})
+        found.append(tuple(map(int, each)))  # those of NumPy are printed oddly
     return found
+
+
+def floating(**tensors: Tensor) -> None:
+    """Refuse tensors of integers, in which what a layer computes would be rounded away.
+
+    Args:
+        tensors: by the name of their argument.
+
+    Raises:
+        ValueError: a tensor holds neither floating point nor complex numbers.
+    """
+    for name, tensor in tensors.items():
+        if not (tensor.is_floating_point() or tensor.is_complex()):
+            raise ValueError(f"{name} must hold floating point numbers; got {tensor.dtype}")
 
 
 def one_of(choices: Iterable[str], **names: str) -> None:
@@ -74,9 +115,12 @@ def indices(length: int, count: int, **tensors: Tensor) -> None:
         tensors: by the name of their argument.
 
     Raises:
-        ValueError: a tensor is of another shape, holds no integers, or one out of range.
+        ValueError: something is no tensor, of another shape, holds no integers, or one that is out
+            of range.
     """
     for name, index in tensors.items():
+        if not isinstance(index, Tensor):
+            raise ValueError(f"{name} must be a tensor ({length},) of integers; got {index!r}")
         whole = not (index.is_floating_point() or index.is_complex() or index.dtype == torch.bool)
         if index.shape != (length,) or not whole:
             raise ValueError(

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from striate.layers.bounds import at_least, one_of, per_axis
+from striate.layers.bounds import one_of, per_axis, whole
 from striate.layers.tiling import (
     BORDERS,
     TILINGS,
@@ -62,7 +62,7 @@ def convolve(
 
 def _check_fit(x: Tensor, weight: Tensor, bias: Tensor | None, groups: int = 1) -> None:
     """Refuse kernels and biases that are not for such maps."""
-    at_least(1, groups=groups)
+    whole(1, groups=groups)
     axes = x.dim() - 2
     if axes not in _CONV or weight.dim() != x.dim() or weight.shape[1] * groups != x.shape[1]:
         raise ValueError(
@@ -77,7 +77,7 @@ def _check_fit(x: Tensor, weight: Tensor, bias: Tensor | None, groups: int = 1) 
 
 def im2col(
     x: Tensor,
-    kernel: Sequence[int],
+    kernel: int | Sequence[int],
     stride: int | Sequence[int] = 1,
     dilation: int | Sequence[int] = 1,
 ) -> Tensor:
@@ -87,19 +87,17 @@ def im2col(
     Math:  weight.flatten(1) @ im2col(x) is the convolution
 
     Raises:
-        ValueError: `kernel` is not one number an axis, a number is below 1, or a window has no
-            position.
+        ValueError: there is another number of numbers than of axes, one is below 1, or a window
+            has no position.
 
     Source: Chellapilla, Puri, Simard 2006, High Performance Convolutional Neural Networks for
         Document Processing.
     """
     axes = x.dim() - 2
-    if len(kernel) != axes:
-        raise ValueError(f"kernel must be one number for each of {axes} axes; got {tuple(kernel)}")
-    strides, dilations = per_axis(axes, stride=stride, dilation=dilation)
-    shape_after(tuple(x.shape[2:]), tuple(kernel), strides, 0, dilations)
+    kernels, strides, dilations = per_axis(axes, kernel=kernel, stride=stride, dilation=dilation)
+    shape_after(tuple(x.shape[2:]), kernels, strides, 0, dilations)
     windows = x
-    for axis, (taps, step, gap) in enumerate(zip(kernel, strides, dilations, strict=True)):
+    for axis, (taps, step, gap) in enumerate(zip(kernels, strides, dilations, strict=True)):
         windows = windows.unfold(2 + axis, effective_kernel(taps, gap), step)[..., ::gap]
     places, inside = range(2, 2 + axes), range(2 + axes, 2 + 2 * axes)
     return windows.permute(0, 1, *inside, *places).flatten(1, 1 + axes).flatten(2)
@@ -108,7 +106,7 @@ def im2col(
 def col2im(
     columns: Tensor,
     size: Sequence[int],
-    kernel: Sequence[int],
+    kernel: int | Sequence[int],
     stride: int | Sequence[int] = 1,
     dilation: int | Sequence[int] = 1,
 ) -> Tensor:
@@ -123,17 +121,18 @@ def col2im(
     Raises:
         ValueError: a window has no position, or the columns are not of that geometry.
     """
+    whole(1, size=tuple(size))
     places = torch.arange(prod(size), device=columns.device).view(1, 1, *size)
     index = im2col(places, kernel, stride, dilation)[0]
-    if columns.shape[1] % len(index) or columns.shape[2] != index.shape[1]:
+    if columns.dim() != 3 or columns.shape[1] % len(index) or columns.shape[2] != index.shape[1]:
         raise ValueError(
             f"columns must be (N, C x {len(index)}, {index.shape[1]}) for size {tuple(size)}; "
             f"got {tuple(columns.shape)}"
         )
     count = columns.shape[1] // len(index)
-    flat = columns.reshape(len(columns), count, -1)
-    whole = flat.new_zeros(len(columns), count, prod(size))
-    return whole.index_add(2, index.flatten(), flat).view(len(columns), count, *size)
+    flat = columns.reshape(len(columns), count, index.numel())
+    sums = flat.new_zeros(len(columns), count, prod(size))
+    return sums.index_add(2, index.flatten(), flat).view(len(columns), count, *size)
 
 
 def fft_convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -154,8 +153,8 @@ def fft_convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tenso
     along = list(range(2, x.dim()))
     spectrum = torch.fft.rfftn(x, dim=along)
     kernels = torch.fft.rfftn(weight, size, along).conj()
-    whole = torch.fft.irfftn(torch.einsum("nc...,oc...->no...", spectrum, kernels), size, along)
-    y = whole[(..., *(slice(0, s) for s in left))]
+    circle = torch.fft.irfftn(torch.einsum("nc...,oc...->no...", spectrum, kernels), size, along)
+    y = circle[(..., *(slice(0, s) for s in left))]
     return y if bias is None else y + bias.view(-1, *[1] * len(size))
 
 
@@ -211,16 +210,15 @@ class Convolution(nn.Module):
         border: str = "zero",
         value: float = 0.0,
         bias: str = "shared",
-        size: Sequence[int] | None = None,
+        size: int | Sequence[int] | None = None,
         tiling: str = "floor",
         flip: bool = False,
     ) -> None:
         super().__init__()
-        taps = (kernel,) * axes if isinstance(kernel, int) else tuple(kernel)
-        if axes not in _CONV or len(taps) != axes:
-            raise ValueError(f"axes must be 1 to 3, kernel one number an axis; got {axes}, {taps}")
-        at_least(1, channels=channels, out=out, kernel=taps, groups=groups)
-        strides, dilations = per_axis(axes, stride=stride, dilation=dilation)
+        if axes not in _CONV:
+            raise ValueError(f"axes must be 1 to 3; got {axes}")
+        whole(1, channels=channels, out=out, groups=groups)
+        taps, strides, dilations = per_axis(axes, kernel=kernel, stride=stride, dilation=dilation)
         if channels % groups or out % groups:
             raise ValueError(
                 f"groups must divide channels and out; got {groups}, {channels}, {out}"
@@ -244,7 +242,7 @@ class Convolution(nn.Module):
         if self.untied:
             if size is None:
                 raise ValueError("an untied bias needs the size of the maps that come in")
-            places = self.shape_of(tuple(size))
+            places = self.shape_of(*per_axis(axes, size=size))
         self.bias = None if bias == "none" else nn.Parameter(torch.zeros(out, *places))
 
     def _connect(self, table: Sequence[Sequence[int]], channels: int) -> None:
@@ -267,8 +265,8 @@ class Convolution(nn.Module):
         """Return the weights (O, C / groups, *K), with zeros where a table has no connection."""
         if not self.sparse:
             return self.weight
-        whole = self.weight.new_zeros(self.shape)
-        return whole.index_put((self.links[0], self.links[1]), self.weight)
+        full = self.weight.new_zeros(self.shape)
+        return full.index_put((self.links[0], self.links[1]), self.weight)
 
     def shape_of(self, size: tuple[int, ...]) -> tuple[int, ...]:
         """Return the size behind this layer.
@@ -347,7 +345,4 @@ def _ends_for(
         kinds = ["same" if padding == "causal" and a != last else padding for a in range(len(taps))]
         rows = zip(kinds, taps, dilations, strict=True)
         return [list(padding_for(kind, count, 1, gap)) for kind, count, gap in rows]
-    ends = ends_of(padding, len(taps))
-    for pair in ends:
-        at_least(0, padding=pair)
-    return ends
+    return ends_of(padding, len(taps), "padding")

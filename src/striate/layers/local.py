@@ -6,19 +6,32 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
+from striate.layers.bounds import per_axis, whole
 from striate.layers.convolution import im2col
 from striate.layers.tiling import shape_after
 
 __all__ = ["LocallyConnected", "TiledConvolution", "local"]
 
 
-def local(x: Tensor, weight: Tensor, kernel: Sequence[int], stride: int = 1) -> Tensor:
+def local(
+    x: Tensor, weight: Tensor, kernel: int | Sequence[int], stride: int | Sequence[int] = 1
+) -> Tensor:
     """Give every position its own kernels.
 
     Shape: (N, C, *S), (P, O, C prod(K)) -> (N, O, P)
     Math:  y_op = sum_k w_pok patch_p,k
+
+    Raises:
+        ValueError: the weight is not for such maps, or as for `im2col`.
     """
-    return torch.einsum("nkp,pok->nop", im2col(x, kernel, stride), weight)
+    columns = im2col(x, kernel, stride)
+    _, values, places = columns.shape
+    if weight.dim() != 3 or weight.shape[::2] != (places, values):
+        raise ValueError(
+            f"weight must be ({places}, O, {values}) for x {tuple(x.shape)}; "
+            f"got {tuple(weight.shape)}"
+        )
+    return torch.einsum("nkp,pok->nop", columns, weight)
 
 
 class TiledConvolution(nn.Module):
@@ -34,7 +47,7 @@ class TiledConvolution(nn.Module):
         size: of the maps that come in.
         kernel: taps along every axis, or one number an axis.
         tile: different kernels along every axis; 0: one a position.
-        stride: distance of positions, in samples.
+        stride: distance of positions, in samples, for all axes or one an axis.
         bias: one number for each kernel.
 
     Raises:
@@ -53,20 +66,19 @@ class TiledConvolution(nn.Module):
         kernel: int | Sequence[int],
         tile: int = 1,
         *,
-        stride: int = 1,
+        stride: int | Sequence[int] = 1,
         bias: bool = True,
     ) -> None:
         super().__init__()
-        if tile < 0 or min(channels, out) < 1:
-            raise ValueError(f"tile must be at least 0, maps 1; got {tile}, {channels}, {out}")
-        self.size, self.stride = tuple(size), stride
-        self.kernel = (kernel,) * len(self.size) if isinstance(kernel, int) else tuple(kernel)
-        if len(self.kernel) != len(self.size):
-            raise ValueError(
-                f"kernel must be one number for each of {len(self.size)} axes; got {self.kernel}"
-            )
-        pairs = zip(self.size, self.kernel, strict=True)
-        self.places = tuple(shape_after(s, k, stride) for s, k in pairs)
+        whole(1, channels=channels, out=out)
+        whole(0, tile=tile)
+        if not isinstance(size, Sequence):
+            raise ValueError(f"size must be one number an axis, such as (8, 8); got {size!r}")
+        axes = len(size)
+        self.size, self.kernel, self.stride = per_axis(
+            axes, size=size, kernel=kernel, stride=stride
+        )
+        self.places = shape_after(self.size, self.kernel, self.stride)
         tiles = [min(tile, p) if tile else p for p in self.places]
         number = torch.zeros((), dtype=torch.int64)
         for places, count in zip(self.places, tiles, strict=True):
@@ -79,8 +91,10 @@ class TiledConvolution(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the maps."""
-        if tuple(x.shape[2:]) != self.size:
-            raise ValueError(f"x must be of size {self.size}; got {tuple(x.shape[2:])}")
+        channels = self.weight.shape[2] // prod(self.kernel)
+        if tuple(x.shape[1:]) != (channels, *self.size):
+            wanted = ", ".join(map(str, ("N", channels, *self.size)))
+            raise ValueError(f"x must be ({wanted}); got {tuple(x.shape)}")
         own = len(self.weight) == len(self.number)
         y = local(x, self.weight if own else self.weight[self.number], self.kernel, self.stride)
         if self.bias is not None:
@@ -126,7 +140,7 @@ class LocallyConnected(TiledConvolution):
         out: O.
         size: of the maps that come in.
         kernel: taps along every axis, or one number an axis.
-        stride: distance of positions, in samples.
+        stride: distance of positions, in samples, for all axes or one an axis.
         bias: one number for each map and position.
 
     Raises:
@@ -142,7 +156,7 @@ class LocallyConnected(TiledConvolution):
         size: Sequence[int],
         kernel: int | Sequence[int],
         *,
-        stride: int = 1,
+        stride: int | Sequence[int] = 1,
         bias: bool = True,
     ) -> None:
         super().__init__(channels, out, size, kernel, 0, stride=stride, bias=bias)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from striate.layers.bounds import at_least, one_of, per_axis
+from striate.layers.bounds import one_of, per_axis, whole
 
 __all__ = [
     "BORDERS",
@@ -44,8 +44,7 @@ def effective_kernel(kernel: int, dilation: int = 1) -> int:
     Raises:
         ValueError: `kernel` or `dilation` is below 1.
     """
-    if kernel < 1 or dilation < 1:
-        raise ValueError(f"kernel and dilation must be at least 1; got {kernel} and {dilation}")
+    whole(1, kernel=kernel, dilation=dilation)
     return dilation * (kernel - 1) + 1
 
 
@@ -62,8 +61,7 @@ def stack_receptive_field(layers: Sequence[Sequence[int]]) -> list[int]:
     """
     fields, field, jump = [], 1, 1
     for kernel, stride, *rest in layers:
-        if stride < 1:
-            raise ValueError(f"stride must be at least 1; got {stride}")
+        whole(1, stride=stride)
         field += (effective_kernel(kernel, *rest) - 1) * jump
         jump *= stride
         fields.append(field)
@@ -83,10 +81,11 @@ def even_widths(sizes: Sequence[Sequence[int]], first: int) -> list[int]:
     Raises:
         ValueError: there is no layer, or a size or `first` is below 1.
     """
-    if not sizes or first < 1:
-        raise ValueError(f"sizes must name a layer, first be at least 1; got {sizes}, {first}")
+    if not sizes:
+        raise ValueError(f"sizes must name a layer; got {sizes}")
+    whole(1, first=first)
     for size in sizes:
-        at_least(1, sizes=size)
+        whole(1, sizes=size)
     values = first * prod(sizes[0])
     return [max(1, round(values / prod(size))) for size in sizes]
 
@@ -105,7 +104,7 @@ def shape_after(
 
     Args:
         size: W, samples along the axis, or a tuple of them, for which the other numbers may be
-            tuples too.
+            tuples too; a list is answered by a tuple.
         padding: P, samples added at either end.
         tiling: what to do where the last window does not fit: "strict" raises, "floor" leaves the
             rest out, "ceil" lets the last window hang over the end, where it begins before it.
@@ -115,21 +114,22 @@ def shape_after(
             tiling is strict and the windows do not fit.
     """
     one_of(TILINGS, tiling=tiling)
-    each = size if isinstance(size, tuple) else (size,)
+    whole(0, size=size)
+    each = tuple(size) if isinstance(size, Sequence) else (size,)
     kernels, strides, dilations = per_axis(
         len(each), kernel=kernel, stride=stride, dilation=dilation
     )
     (paddings,) = per_axis(len(each), 0, padding=padding)
     rows = zip(each, kernels, strides, paddings, dilations, strict=True)
     places = tuple(_positions(*row, tiling) for row in rows)
-    return places if isinstance(size, tuple) else places[0]
+    return places if isinstance(size, Sequence) else places[0]  # type: ignore[return-value]
 
 
 def _positions(
     size: int, kernel: int, stride: int, padding: int, dilation: int, tiling: str
 ) -> int:
     """Return the positions along one axis."""
-    span = effective_kernel(kernel, dilation)
+    span = dilation * (kernel - 1) + 1
     room = size - span + 2 * padding
     if room < 0 and not (tiling == "ceil" and -room < stride and size > 0):
         raise ValueError(
@@ -159,8 +159,7 @@ def padding_for(kind: str, kernel: int, stride: int = 1, dilation: int = 1) -> t
     Raises:
         ValueError: `kind` is unknown, or a number is below 1.
     """
-    if stride < 1:
-        raise ValueError(f"stride must be at least 1; got {stride}")
+    whole(1, stride=stride)
     more = effective_kernel(kernel, dilation) - 1
     kinds = {
         "valid": (0, 0),
@@ -196,9 +195,10 @@ def pad(
     ends = ends_of(amounts, x.dim() - 2)
     most = {"reflect": -1, "circular": 0}.get(border)
     for size, pair in zip(x.shape[2:], ends, strict=True):
-        if min(pair) < 0 or (most is not None and max(pair) > size + most):
-            limit = "" if most is None else f" and at most {size + most} of {size} by {border}"
-            raise ValueError(f"amounts must be at least 0{limit}; got {pair}")
+        if most is not None and max(pair) > size + most:
+            raise ValueError(
+                f"amounts must be at most {size + most} of {size} by {border}; got {pair}"
+            )
     flat = [amount for pair in reversed(ends) for amount in pair]  # torch begins at the last axis
     if border != "mean":
         fill = value if border == "constant" else 0.0
@@ -208,35 +208,46 @@ def pad(
     return F.pad(x - mean, flat) + mean
 
 
-def ends_of(amounts: int | Sequence[int] | Sequence[Sequence[int]], axes: int) -> list[list[int]]:
+def ends_of(
+    amounts: int | Sequence[int] | Sequence[Sequence[int]], axes: int, name: str = "amounts"
+) -> list[list[int]]:
     """Return (before, after) of each axis.
 
+    Args:
+        name: of the argument.
+
     Raises:
-        ValueError: `amounts` is no number, no pair, and no pair an axis.
+        ValueError: `amounts` is no number, no pair, and no pair an axis; or one is not whole or
+            below 0.
     """
-    if isinstance(amounts, int):
-        return [[amounts, amounts]] * axes
-    items: list[Any] = list(amounts)
-    if len(items) == 2 and all(isinstance(item, int) for item in items):
-        return [items] * axes
-    pairs = [list(item) for item in items if not isinstance(item, int)]
-    if len(pairs) != axes or len(items) != axes or any(len(pair) != 2 for pair in pairs):
-        raise ValueError(f"amounts must be one number, a pair, or {axes} pairs; got {amounts}")
-    return pairs
+    pairs: list[Any] = [[amounts, amounts]] * axes
+    if isinstance(amounts, Sequence):
+        alone = not any(isinstance(item, Sequence) for item in amounts)
+        pairs = [amounts] * axes if alone else list(amounts)
+    if len(pairs) != axes or not all(
+        isinstance(pair, Sequence) and len(pair) == 2 for pair in pairs
+    ):
+        raise ValueError(f"{name} must be one number, a pair, or {axes} pairs; got {amounts}")
+    for pair in pairs:
+        whole(0, **{name: pair})
+    return [[int(end) for end in pair] for pair in pairs]
 
 
 def participation(
-    size: tuple[int, ...], kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1
+    size: int | Sequence[int], kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1
 ) -> Tensor:
     """Return how many windows see each sample: the border is undervalued without padding.
 
     Shape: -> (*size,) int64; 1 in a corner and kernel^axes inside, for stride 1 without padding
 
+    Args:
+        size: samples along every axis; one number is one axis.
+
     Raises:
         ValueError: as for `shape_after`.
     """
     counts = torch.ones((), dtype=torch.int64)
-    for side in size:
+    for side in size if isinstance(size, Sequence) else (size,):
         positions = shape_after(side, kernel, stride, padding, dilation)
         taps = torch.arange(kernel) * dilation - padding
         seen = (torch.arange(positions)[:, None] * stride + taps).flatten()
