@@ -50,7 +50,12 @@ def test_torch_own_classes_come_back():
         (lambda: batch_norm(2, 0), "channels must be at least 1; got 0"),
         (lambda: max_pool(2, 0), "kernel must be at least 1; got 0"),
         (lambda: max_pool(2, (2, 0)), r"kernel must be at least 1; got \(2, 0\)"),
-        (lambda: max_pool(2, (2,)), r"kernel must be one number for each of 2 axes; got \(2,\)"),
+        (lambda: max_pool(2, (2,)), r"kernel must be .* one for each of 2 axes; got \(2,\)"),
+        (lambda: max_pool(2, 2, (1, 2, 3)), r"stride must be .* 2 axes; got \(1, 2, 3\)"),
+        (lambda: max_pool(2, (2, 4), 2, (1, 3)), r"half of the kernel \(2, 4\); got \(1, 3\)"),
+        (lambda: max_pool(2, None), "kernel must be a whole number; got None"),
+        (lambda: avg_pool(2, 2, (1, 2, 3)), r"stride must be .* 2 axes; got \(1, 2, 3\)"),
+        (lambda: conv(2, 1, 1, 2.5), "kernel must be a whole number; got 2.5"),
         (lambda: max_pool(2, 2, 0), "stride must be at least 1; got 0"),
         (lambda: max_pool(2, 2, 1, -1), "pad must be at least 0; got -1"),
         (lambda: max_pool(2, 3, 1, 2), "pad must be at most half of the kernel 3; got 2"),
@@ -110,3 +115,15 @@ def test_a_batch_is_normalised_map_by_map(axes):
     torch.testing.assert_close(y.var(1, correction=0), torch.ones(3).double(), atol=1e-5, rtol=0)
     still = norm.eval()(x)
     torch.testing.assert_close(norm(x[:1]), still[:1])  # of what was learnt, not of the batch
+
+
+def test_numbers_are_for_all_axes_or_one_an_axis():
+    x = torch.randn(1, 2, 9, 8)
+    for listed, plain in (
+        (max_pool(2, [2, 2]), max_pool(2, 2)),
+        (max_pool(2, [2, 4], [1, 2], [1, 2]), nn.MaxPool2d((2, 4), (1, 2), (1, 2))),
+        (avg_pool(2, [2, 3], (1, 2)), nn.AvgPool2d((2, 3), (1, 2))),
+    ):
+        assert torch.equal(listed(x), plain(x))
+    assert str(max_pool(2, 2)) == str(nn.MaxPool2d(2))
+    assert str(conv(2, 1, 1, (1, 3), pad=(0, 1))) == str(nn.Conv2d(1, 1, (1, 3), padding=(0, 1)))

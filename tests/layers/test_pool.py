@@ -90,9 +90,20 @@ def test_nan_is_passed_on():
     assert MaxPool2d(2)(x).isnan().tolist() == [[[[True, False], [False, False]]]]
 
 
+@pytest.mark.parametrize("how", [([2, 2],), ((2,),), ([2, 3], [1, 2], [1, 0])])
+def test_numbers_in_lists_and_of_one_are_torchs(how):
+    for own, wanted in zip(*both(MaxPool2d, torch.randn(2, 3, 7, 8), *how), strict=True):
+        assert torch.equal(own, wanted)
+
+
 @pytest.mark.parametrize("x", [torch.randn(2, 6, 6), torch.randn(0, 2, 6, 6)])
 def test_no_batch_and_an_empty_batch_are_torchs_own(x):
     assert torch.equal(MaxPool2d(2)(x.requires_grad_()), F.max_pool2d(x, 2))
+
+
+def test_maps_of_no_channel_are_refused_in_torchs_words():
+    with pytest.raises(RuntimeError, match="Expected 3D or 4D"):
+        MaxPool2d(2)(torch.randn(1, 0, 4, 4, requires_grad=True))
 
 
 def test_indices_are_returned_where_asked_for():

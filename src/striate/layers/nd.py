@@ -5,12 +5,14 @@ working.
 """
 
 from bisect import bisect_left
+from collections.abc import Sequence
 from copy import deepcopy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from striate.layers.bounds import at_least
+from striate.layers.bounds import per_axis, whole
 from striate.layers.pool import MaxPool2d, MaxPool3d
 
 __all__ = ["avg_pool", "batch_norm", "conv", "max_pool", "measured_shape"]
@@ -21,39 +23,44 @@ MAX_POOL = {1: nn.MaxPool1d, 2: MaxPool2d, 3: MaxPool3d}
 AVG_POOL = {1: nn.AvgPool1d, 2: nn.AvgPool2d, 3: nn.AvgPool3d}
 
 
-def _check_axes(axes: int, kernel: int | tuple[int, ...] = 1) -> None:
-    """Refuse a number of axes that torch has no layer for, and a kernel for another number."""
+def _check_axes(axes: int) -> None:
+    """Refuse a number of axes that torch has no layer for."""
     if axes not in CONV:
         raise ValueError(f"axes must be 1 to 3; got {axes}")
-    at_least(1, kernel=kernel)
-    if isinstance(kernel, tuple) and len(kernel) != axes:
-        raise ValueError(f"kernel must be one number for each of {axes} axes; got {kernel}")
+
+
+def _numbers(axes: int, least: int = 1, **numbers: int | Sequence[int]) -> list[Any]:
+    """Return checked numbers, one for all axes or a tuple: as torch takes and prints them."""
+    each = per_axis(axes, least, **numbers)
+    rows = zip(numbers.values(), each, strict=True)
+    return [row if isinstance(value, Sequence) else row[0] for value, row in rows]
 
 
 def conv(
     axes: int,
     channels: int,
     out: int,
-    kernel: int,
+    kernel: int | Sequence[int],
     *,
-    stride: int = 1,
-    pad: int = 0,
+    stride: int | Sequence[int] = 1,
+    pad: int | Sequence[int] = 0,
     groups: int = 1,
     bias: bool = True,
 ) -> nn.Module:
-    """Return torch's convolution for `axes` spatial axes, equal along each of them.
+    """Return torch's convolution for `axes` spatial axes; numbers are for all or one an axis.
 
     Shape: (N, C, *S) -> (N, out, *floor((S + 2 pad - kernel) / stride + 1))
 
     Raises:
         ValueError: a number is out of range, or groups do not divide the channels.
     """
-    _check_axes(axes, kernel)
-    at_least(1, channels=channels, out=out, stride=stride, groups=groups)
-    at_least(0, pad=pad)
+    _check_axes(axes)
+    whole(1, channels=channels, out=out, groups=groups)
+    taps, step = _numbers(axes, kernel=kernel, stride=stride)
+    (ends,) = _numbers(axes, 0, pad=pad)
     if channels % groups or out % groups:
         raise ValueError(f"groups must divide channels and out; got {groups}, {channels}, {out}")
-    return CONV[axes](channels, out, kernel, stride=stride, padding=pad, groups=groups, bias=bias)
+    return CONV[axes](channels, out, taps, stride=step, padding=ends, groups=groups, bias=bias)
 
 
 def batch_norm(axes: int, channels: int, momentum: float = 0.1) -> nn.Module:
@@ -65,19 +72,19 @@ def batch_norm(axes: int, channels: int, momentum: float = 0.1) -> nn.Module:
         ValueError: a number is out of range.
     """
     _check_axes(axes)
-    at_least(1, channels=channels)
+    whole(1, channels=channels)
     return BATCH_NORM[axes](channels, momentum=momentum)
 
 
 def max_pool(
     axes: int,
-    kernel: int | tuple[int, ...],
-    stride: int | None = None,
-    pad: int = 0,
+    kernel: int | Sequence[int],
+    stride: int | Sequence[int] | None = None,
+    pad: int | Sequence[int] = 0,
     *,
     hanging: bool = False,
 ) -> nn.Module:
-    """Return max pooling, without overlap unless `stride` says so.
+    """Return max pooling, without overlap unless `stride` says so; numbers as for `conv`.
 
     Shape: (N, C, *S) -> (N, C, *floor((S + 2 pad - kernel) / stride + 1)), ceil when `hanging`:
         the last window may hang over the end
@@ -85,31 +92,31 @@ def max_pool(
     Raises:
         ValueError: a number is out of range, or `pad` above half of the kernel.
     """
-    _check_axes(axes, kernel)
-    at_least(1, stride=1 if stride is None else stride)
-    at_least(0, pad=pad)
-    if 2 * pad > (min(kernel) if isinstance(kernel, tuple) else kernel):
+    _check_axes(axes)
+    taps, step = _numbers(axes, kernel=kernel, stride=kernel if stride is None else stride)
+    (ends,) = _numbers(axes, 0, pad=pad)
+    if any(2 * e > k for e, k in zip(*per_axis(axes, 0, pad=ends, kernel=taps), strict=True)):
         raise ValueError(f"pad must be at most half of the kernel {kernel}; got {pad}")
-    return MAX_POOL[axes](kernel, stride, pad, ceil_mode=hanging)
+    return MAX_POOL[axes](taps, step, ends, ceil_mode=hanging)
 
 
 def avg_pool(
     axes: int,
-    kernel: int | tuple[int, ...],
-    stride: int | None = None,
+    kernel: int | Sequence[int],
+    stride: int | Sequence[int] | None = None,
     *,
     hanging: bool = False,
 ) -> nn.Module:
-    """Return torch's average pooling, without overlap unless `stride` says so.
+    """Return torch's average pooling, without overlap unless `stride` says so; see `max_pool`.
 
     Shape: (N, C, *S) -> (N, C, *floor((S - kernel) / stride + 1)), ceil when `hanging`
 
     Raises:
         ValueError: a number is out of range.
     """
-    _check_axes(axes, kernel)
-    at_least(1, stride=1 if stride is None else stride)
-    return AVG_POOL[axes](kernel, stride, ceil_mode=hanging)
+    _check_axes(axes)
+    taps, step = _numbers(axes, kernel=kernel, stride=kernel if stride is None else stride)
+    return AVG_POOL[axes](taps, step, ceil_mode=hanging)
 
 
 def measured_shape(module: nn.Module, channels: int, size: tuple[int, ...]) -> tuple[int, ...]:

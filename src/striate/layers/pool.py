@@ -1,5 +1,6 @@
 """Max pooling whose training keeps little: what won, in two bytes, and not the map it was in."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -65,7 +66,7 @@ def _few(x: Tensor) -> int:
 
 def _pool(layer: nn.Module, x: Tensor, axes: int) -> Tensor:
     def each(value: Any) -> list[int]:
-        return list(value) if isinstance(value, tuple) else [value] * axes
+        return list(value) if isinstance(value, Sequence) else [value] * axes
 
     how = (*map(each, (layer.kernel_size, layer.stride, layer.padding, layer.dilation)),)
     return _Lean.apply(x, (*how, layer.ceil_mode))[0]
@@ -75,7 +76,7 @@ def _suits(layer: nn.Module, x: Tensor, axes: int) -> bool:
     if torch.compiler.is_compiling():  # traced, each part written would become a copy of the whole
         return False
     wanted = x.requires_grad and torch.is_grad_enabled() and x.device.type == "cpu"
-    return wanted and x.dim() == axes + 2 and len(x) > 0 and not layer.return_indices
+    return wanted and x.dim() == axes + 2 and x.numel() > 0 and not layer.return_indices
 
 
 class MaxPool2d(nn.MaxPool2d):
