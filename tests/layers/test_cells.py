@@ -143,12 +143,35 @@ def test_each_hemisphere_sees_the_other_half_of_the_field():
     assert (left.tolist(), right.tolist()) == ([2, 3, 4], [0, 1, 2])
 
 
+def test_silence_has_a_gradient_and_energies_are_those_of_hypot():
+    simple = torch.rand(2, 8, 5, 5, dtype=torch.float64)
+    simple[:, :, 0] = 0
+    simple[:, ::2, 1] = 0  # one of the two phases alone
+    simple.requires_grad_()
+    energy = ComplexCells()(simple)
+    quarters = simple.detach().unflatten(1, (2, 4))
+    even, odd = quarters[:, :, 0] - quarters[:, :, 2], quarters[:, :, 1] - quarters[:, :, 3]
+    assert torch.equal(energy, torch.hypot(even, odd))
+    energy.sum().backward()
+    assert simple.grad.isfinite().all()
+    assert not simple.grad[:, :, 0].any()
+    assert simple.grad[:, 1::2, 1].all()
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 20), (1, 20, 20), (1, 3, 9, 9), (1, 1, 9, 9, 9)])
+def test_what_is_no_grey_picture_is_named(shape):
+    with pytest.raises(ValueError, match=r"x must be \(N, 1, H, W\), grey pictures; got ") as said:
+        SimpleCells(2, (4.0,))(torch.zeros(shape))
+    assert str(said.value).endswith(f"got {shape}")
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
         (lambda: gabor(1, 4.0, 0.0), "a field that is not flat; got 1, 4.0, 0.0 and 0.0"),
         (lambda: gabor(9, 2.0, 0.0, 90.0), "a field that is not flat; got 9, 2.0, 0.0 and 90.0"),
         (lambda: SimpleCells(0), "orientations must be at least 1; got 0"),
+        (lambda: SimpleCells(1.5), "orientations must be a whole number; got 1.5"),
         (lambda: SimpleCells(4, ()), r"wavelengths must be one or more; got \(\)"),
         (lambda: SimpleCells(4, taps=-1), "taps must be at least 0; got -1"),
         (lambda: SimpleCells(4, taps=4), "taps must be odd and wavelength above 0; got 4"),

@@ -74,6 +74,10 @@ def test_brightness_without_a_mean_is_the_light_itself():
     [
         (lambda: LocalResponseNorm(0), "n must be at least 1; got 0"),
         (lambda: LocalContrastNorm(4), r"taps must be odd and sigma above 0; got 4 and 2\.0"),
+        (lambda: LocalContrastNorm(2.5), r"taps must be odd and sigma above 0; got 2\.5 and 2\.0"),
+        (lambda: LocalContrastNorm(3, 1, floor=-1), "floor must be at least 0; got -1"),
+        (lambda: LocalResponseNorm(1.5), "n must be a whole number; got 1.5"),
+        (lambda: Brightness((1, 2), (1,)), r"mean and std must be .* got \(1, 2\) and \(1,\)"),
         (lambda: LocalContrastNorm(9, 0.0), r"taps must be odd and sigma above 0; got 9 and 0\.0"),
         (lambda: Brightness((0.5,), (0.0,)), r"std must be above 0; got \(0\.0,\)"),
         (lambda: Brightness((0.5,), (-1.0,)), r"std must be above 0; got \(-1\.0,\)"),
@@ -83,3 +87,21 @@ def test_brightness_without_a_mean_is_the_light_itself():
 def test_impossible_norms_are_refused_when_they_are_made(make, said):
     with pytest.raises(ValueError, match=said):
         make()
+
+
+@pytest.mark.parametrize("how", [((1, 2), (3, 4)), ((), (3, 4)), ((1, 2), ())])
+def test_light_of_other_channels_is_named(how):
+    assert Brightness(*how)(torch.ones(1, 2, 3)).shape == (1, 2, 3)
+    with pytest.raises(ValueError, match=r"x must be \(N, 2, \*S\) for .* got \(1, 3, 4, 4\)"):
+        Brightness(*how)(torch.ones(1, 3, 4, 4))
+
+
+@pytest.mark.parametrize("floor", [None, 0.0, 0.1])
+def test_darkness_has_a_gradient(floor):
+    x = torch.zeros(2, 2, 9, 9, dtype=torch.float64)
+    x[1, :, 5:] = torch.randn(2, 4, 9, dtype=torch.float64)  # the other sample stays dark
+    x.requires_grad_()
+    y = LocalContrastNorm(5, 1.0, floor=floor)(x)
+    (y * torch.randn_like(y)).sum().backward()
+    assert y.isfinite().all()
+    assert x.grad.isfinite().all()

@@ -101,3 +101,16 @@ def test_impossible_choices_are_said():
         SpatialTransformer(Nothing(), 4, "thin_plate", points=5)
     with pytest.raises(ValueError, match="a square number of points"):
         thin_plate_grid(torch.zeros(1, 5, 2), (3, 3))
+
+
+@pytest.mark.parametrize("kind", ["affine", "projective", "thin_plate"])
+def test_no_sample_is_warped_to_none(kind):
+    layer = SpatialTransformer(Nothing(), 4, kind, (3, 4))
+    assert layer(torch.zeros(0, 2, 5, 6)).shape == (0, 2, 3, 4)
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 4), (2, 1, 4, 4, 4)])
+def test_what_is_no_picture_is_named(shape):
+    with pytest.raises(ValueError, match=r"x must be \(N, C, H, W\), pictures; got ") as said:
+        SpatialTransformer(Nothing(), 4)(torch.zeros(shape))
+    assert str(said.value).endswith(f"got {shape}")

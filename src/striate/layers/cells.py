@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from striate.layers.bounds import at_least
+from striate.layers.bounds import whole
 
 __all__ = ["ComplexCells", "SimpleCells", "from_log_polar", "gabor", "hemifields", "log_polar"]
 
@@ -75,7 +75,8 @@ class SimpleCells(nn.Module):
             holds the answer to gratings across the preferred one to 1 % at every angle.
 
     Raises:
-        ValueError: there is no orientation or wavelength, or as for `gabor`.
+        ValueError: there is no orientation or wavelength, or as for `gabor`; in the forward pass, x
+            is of another shape.
 
     Source: Hubel, Wiesel 1959; Jones, Palmer 1987.
     """
@@ -90,8 +91,8 @@ class SimpleCells(nn.Module):
         taps: int = 0,
     ) -> None:
         super().__init__()
-        at_least(1, orientations=orientations)
-        at_least(0, taps=taps)
+        whole(1, orientations=orientations)
+        whole(0, taps=taps)
         if not wavelengths:
             raise ValueError(f"wavelengths must be one or more; got {wavelengths}")
         side = taps or 2 * int(3.5 * BANDWIDTH * max(wavelengths) + 0.5) + 1
@@ -105,6 +106,8 @@ class SimpleCells(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the responses, map by orientation, then wavelength, then phase."""
+        if x.dim() != 4 or x.shape[1] != 1:
+            raise ValueError(f"x must be (N, 1, H, W), grey pictures; got {tuple(x.shape)}")
         wide = F.pad(x, [self.bank.shape[-1] // 2] * 4, "replicate")  # darkness would be an edge
         return F.conv2d(wide, self.bank.to(x)).relu()
 
@@ -113,7 +116,8 @@ class ComplexCells(nn.Module):
     """Energy of the two phases of simple cells: where in the field an edge lies hardly matters.
 
     Shape: (N, M x 4, H, W) of `SimpleCells` -> (N, M, H, W)
-    Math:  c = sqrt(<g_0, patch>^2 + <g_90, patch>^2); <g, .> = s_phase - s_(phase + 180)
+    Math:  c = sqrt(<g_0, patch>^2 + <g_90, patch>^2); <g, .> = s_phase - s_(phase + 180);
+           of gradient 0 where both are 0
 
     Source: Adelson, Bergen 1985, Spatiotemporal energy models.
     """
@@ -124,7 +128,8 @@ class ComplexCells(nn.Module):
             raise ValueError(f"simple must have 4 phases a cell; got {simple.shape[1]} maps")
         quarters = simple.unflatten(1, (-1, 4))
         even, odd = quarters[:, :, 0] - quarters[:, :, 2], quarters[:, :, 1] - quarters[:, :, 3]
-        return torch.hypot(even, odd)
+        silent = (even == 0) & (odd == 0)  # where a length has no derivative
+        return torch.hypot(even.masked_fill(silent, 1), odd).masked_fill(silent, 0)
 
 
 def log_polar(z: Tensor, a: float) -> Tensor:

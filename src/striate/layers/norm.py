@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from striate.layers.bounds import at_least
+from striate.layers.bounds import at_least, whole
 
 __all__ = [
     "Brightness",
@@ -31,7 +31,8 @@ class Brightness(nn.Module):
         white: raw value, another than black.
 
     Raises:
-        ValueError: a std is not above 0, or white is black.
+        ValueError: a std is not above 0, white is black, or there are other numbers of means than
+            of stds, or of either than of channels, where they are more than one.
     """
 
     scale: Tensor
@@ -49,6 +50,10 @@ class Brightness(nn.Module):
             raise ValueError(f"std must be above 0; got {tuple(std)}")
         if not abs(white - black) > 0:
             raise ValueError(f"white must differ from black {black}; got {white}")
+        if mean and std and len(mean) != len(std):
+            raise ValueError(
+                f"mean and std must be one a channel each; got {tuple(mean)} and {tuple(std)}"
+            )
         known = bool(mean)
         scale = torch.tensor(tuple(std) or (1.0,)) / (white - black if known else 1.0)
         shift = (torch.tensor(tuple(mean) or (0.0,)) - black) / (white - black)
@@ -57,6 +62,10 @@ class Brightness(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the light."""
+        channels = max(len(self.scale), len(self.shift))
+        if x.dim() < 2 or channels not in (1, x.shape[1]):
+            wanted = f"(N, {channels}, *S) for the mean and std of {channels} channels"
+            raise ValueError(f"x must be {wanted}; got {tuple(x.shape)}")
         shape = (1, -1, *[1] * (x.dim() - 2))
         return (x * self.scale.view(shape) + self.shift.view(shape)).clamp(min=0)
 
@@ -79,7 +88,7 @@ def local_response(
     Source: Krizhevsky, Sutskever, Hinton 2012, ImageNet Classification with Deep Convolutional
         Neural Networks, section 3.3.
     """
-    at_least(1, n=n)
+    whole(1, n=n)
     squares = F.pad(x.square().movedim(1, -1), (n // 2, (n - 1) // 2))
     activity = squares.unfold(-1, n, 1).sum(-1).movedim(-1, 1)
     return x * (k + alpha * activity).pow(-beta)
@@ -94,7 +103,7 @@ class LocalResponseNorm(nn.Module):
 
     def __init__(self, n: int = 5, k: float = 2.0, alpha: float = 1e-4, beta: float = 0.75) -> None:
         super().__init__()
-        at_least(1, n=n)
+        whole(1, n=n)
         self.n, self.k, self.alpha, self.beta = n, k, alpha, beta
 
     def forward(self, x: Tensor) -> Tensor:
@@ -119,10 +128,11 @@ def gaussian(taps: int, axes: int, sigma: float) -> Tensor:
     return kernel / kernel.sum()
 
 
-def _check_neighbourhood(taps: int, sigma: float) -> None:
-    """Refuse a neighbourhood without a centre or a width."""
-    if taps < 1 or taps % 2 == 0 or not sigma > 0:
+def _check_neighbourhood(taps: int, sigma: float, floor: float | None) -> None:
+    """Refuse a neighbourhood without a centre or a width, and a floor below 0."""
+    if not hasattr(taps, "__index__") or taps < 1 or taps % 2 == 0 or not sigma > 0:
         raise ValueError(f"taps must be odd and sigma above 0; got {taps} and {sigma}")
+    at_least(0, floor=0 if floor is None else floor)
 
 
 def local_contrast(
@@ -138,21 +148,22 @@ def local_contrast(
     Shape: (N, C, *S) -> (N, C, *S)
     Math:  v = x - sum_cp w_p x_(c, i + p) / (C sum of w inside);
            y = v / max(floor, spread), spread = sqrt(the same mean of v^2).
-           At the border the weights that lie inside are scaled to sum 1.
+           At the border the weights that lie inside are scaled to sum 1. The gradient of a spread
+           of 0 is 0.
 
     Args:
         taps: side of the neighbourhood, in samples; odd.
         sigma: of its Gaussian weights, in samples.
         divide: False stops after subtraction.
-        floor: least divisor; None is each sample's mean spread.
+        floor: least divisor, at least 0; None is each sample's mean spread.
 
     Raises:
-        ValueError: `taps` is even or below 1, or `sigma` is not above 0.
+        ValueError: `taps` is even or below 1, `sigma` is not above 0, or `floor` is below 0.
 
     Source: Jarrett, Kavukcuoglu, Ranzato, LeCun 2009, What is the Best Multi-Stage Architecture
         for Object Recognition?, section 2.
     """
-    _check_neighbourhood(taps, sigma)
+    _check_neighbourhood(taps, sigma, floor)
     axes = x.dim() - 2
     kernel = gaussian(taps, axes, sigma).to(x)[None, None]
     convolve = (F.conv1d, F.conv2d, F.conv3d)[axes - 1]
@@ -165,7 +176,9 @@ def local_contrast(
     v = x - mean(x)
     if not divide:
         return v
-    spread = mean(v.square()).clamp(min=0).sqrt()
+    energy = mean(v.square())
+    flat = energy <= 0  # where a root has no derivative; below 0 by rounding
+    spread = energy.masked_fill(flat, 1).sqrt().masked_fill(flat, 0)
     least = spread.flatten(1).mean(1).view(-1, *[1] * (x.dim() - 1)) if floor is None else floor
     divisor = torch.maximum(spread, torch.as_tensor(least).to(x))
     return v / torch.where(divisor > 0, divisor, torch.ones_like(divisor))
@@ -175,7 +188,7 @@ class LocalContrastNorm(nn.Module):
     """Contrast within a neighbourhood; see `local_contrast`. Without parameters.
 
     Raises:
-        ValueError: `taps` is even or below 1, or `sigma` is not above 0.
+        ValueError: `taps` is even or below 1, `sigma` is not above 0, or `floor` is below 0.
     """
 
     def __init__(
@@ -187,7 +200,7 @@ class LocalContrastNorm(nn.Module):
         floor: float | None = None,
     ) -> None:
         super().__init__()
-        _check_neighbourhood(taps, sigma)
+        _check_neighbourhood(taps, sigma, floor)
         self.taps, self.sigma, self.divide, self.floor = taps, sigma, divide, floor
 
     def forward(self, x: Tensor) -> Tensor:

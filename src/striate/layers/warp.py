@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from striate.layers.bounds import at_least
+from striate.layers.bounds import whole
 
 __all__ = [
     "SpatialTransformer",
@@ -137,7 +137,7 @@ class SpatialTransformer(nn.Module):
 
     Raises:
         ValueError: the kind is unknown, points are no square number, or the size is not of two
-            axes of at least 1 sample.
+            axes of at least 1 sample; in the forward pass, x is no pictures.
 
     Source: Jaderberg, Simonyan, Zisserman, Kavukcuoglu 2015, arXiv:1506.02025.
     """
@@ -153,13 +153,13 @@ class SpatialTransformer(nn.Module):
         super().__init__()
         if kind not in (*_PARAMETERS, "thin_plate"):
             raise ValueError(f"kind must be affine, projective or thin_plate; got {kind!r}")
-        at_least(4, points=points)
+        whole(4, points=points)
         if round(points**0.5) ** 2 != points:
             raise ValueError(f"points must be a square number of at least 4; got {points}")
         if size is not None:
-            at_least(1, size=size)
-            if len(size) != 2:
-                raise ValueError(f"size must be two numbers; got {tuple(size)}")
+            whole(1, size=size)
+            if not isinstance(size, Sequence) or len(size) != 2:
+                raise ValueError(f"size must be two numbers; got {size}")
         self.localiser, self.kind = localiser, kind
         self.size = None if size is None else (size[0], size[1])
         self.points = points
@@ -178,10 +178,12 @@ class SpatialTransformer(nn.Module):
 
     def grid(self, x: Tensor) -> Tensor:
         """Return where each sample of the output looks: (N, H', W', 2)."""
+        if x.dim() != 4:
+            raise ValueError(f"x must be (N, C, H, W), pictures; got {tuple(x.shape)}")
         theta = self.theta(x)
         size = self.size or (x.shape[2], x.shape[3])
         if self.kind == "thin_plate":
-            return thin_plate_grid(theta.view(len(x), -1, 2), size)
+            return thin_plate_grid(theta.view(-1, self.points, 2), size)
         return (affine_grid if self.kind == "affine" else projective_grid)(theta, size)
 
     def forward(self, x: Tensor) -> Tensor:
