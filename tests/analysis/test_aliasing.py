@@ -151,3 +151,9 @@ def test_a_window_that_only_hangs_over_the_end_has_one_place():
 def test_strides_in_a_list_count():
     plain, listed = (folding(nn.Sequential(nn.MaxPool2d(k)), NOISE) for k in (2, [2, 2]))
     assert plain == listed
+
+
+@pytest.mark.parametrize("stride", [(0,), (1.5,), (), (2, 2)])
+def test_impossible_strides_are_named(stride):
+    with pytest.raises(ValueError, match="stride must be "):
+        above_nyquist(torch.ones(8), stride)

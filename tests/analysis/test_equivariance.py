@@ -131,6 +131,10 @@ def test_impossible_arguments_are_named():
             measure(nn.Identity(), samples(), (1, 2, 3))
         with pytest.raises(ValueError, match=r"one for each of 0 axes; got 1"):
             measure(nn.Identity(), torch.zeros(3, 4), 1)
+        with pytest.raises(ValueError, match=r"shift must be a whole number; got 1\.5"):
+            measure(nn.Identity(), samples(), 1.5)
+    with pytest.raises(ValueError, match=r"shifts must be several, such as \(1, 2, 3\); got 3"):
+        shift_consistency(nn.Flatten(), samples(), 3)
     with pytest.raises(ValueError, match="wanted are samples and shifts; got 3 and 0"):
         shift_consistency(nn.Flatten(), samples(), [])
     with pytest.raises(ValueError, match=r"must give logits \(N, K\); got \(3, 2, 8, 8\)"):

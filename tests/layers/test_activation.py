@@ -26,6 +26,8 @@ def test_maxout_takes_neighbours(axes):
     assert torch.equal(y[:, 1], x[:, 3:].amax(1))
     with pytest.raises(ValueError, match="pieces must divide the 6 maps; got 4"):
         Maxout(4)(x)
+    with pytest.raises(ValueError, match=r"pieces must be a whole number; got 1\.5"):
+        Maxout(1.5)
 
 
 def test_distances_to_centres():
@@ -35,6 +37,10 @@ def test_distances_to_centres():
     assert len(list(RBFOutput(torch.zeros(2, 3), trainable=True).parameters())) == 1
     with pytest.raises(ValueError, match=r"x must be \(N, 2\); got \(1, 3\)"):
         layer(torch.zeros(1, 3))
+    with pytest.raises(
+        ValueError, match=r"centres must hold floating point numbers; got torch\.int"
+    ):
+        RBFOutput(torch.ones(2, 3).long(), trainable=True)
 
 
 @pytest.mark.parametrize(

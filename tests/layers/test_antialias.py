@@ -153,6 +153,20 @@ def test_of_equal_norms_the_first_grid_wins_so_a_tie_depends_on_the_shift():
         ],
         (lambda: phases(torch.zeros(1, 1, 4), 0), "stride must be at least 1; got 0"),
         (lambda: BlurPool(0), "taps must be at least 1; got 0"),
+        (lambda: BlurPool(2.5), "taps must be a whole number; got 2.5"),
+        (lambda: AdaptivePolyphaseSampling(1.5), "stride must be a whole number; got 1.5"),
+        (
+            lambda: AdaptivePolyphaseSampling()(torch.ones(1, 1, 4, 4), 1),
+            r"index must be a tensor \(1,\) of integers; got 1",
+        ),
+        (
+            lambda: MaxBlurPool(3)(torch.ones(1, 1, 2, 5)),
+            "a window of 3 has no position in size 2 with padding 0",
+        ),
+        (
+            lambda: MaxBlurPool(6, padding="circular")(torch.ones(1, 1, 4, 5)),
+            r"kernel must be at most 5 on a circle of size \(4, 5\); got 6",
+        ),
         (lambda: BlurPool(padding="mirror"), r"padding must be one of zero, .*; got 'mirror'"),
         (lambda: MaxBlurPool(0), "kernel must be at least 1; got 0"),
         (lambda: MaxBlurPool(2, 0), "taps must be at least 1; got 0"),

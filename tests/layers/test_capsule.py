@@ -77,6 +77,8 @@ def test_what_does_not_divide_is_said():
         Capsules(4, 2, 3, 5)(torch.zeros(1, 3, 2))
     with pytest.raises(ValueError, match="rounds must be at least 1; got 0"):
         route(torch.zeros(1, 1, 1, 1), 0)
+    with pytest.raises(ValueError, match=r"votes must be \(N, I, J, D\); got \(2, 3, 4\)"):
+        route(torch.zeros(2, 3, 4))
 
 
 def test_gradients():

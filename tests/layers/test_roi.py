@@ -127,6 +127,7 @@ def test_boxes_outside_are_said(box, said):
         ({"scale": float("inf")}, "scale must be above 0 and finite; got inf"),
         ({"size": (2, 2, 2)}, r"size must be \(bins .* got \(2, 2, 2\)"),
         ({"size": 2}, r"size must be \(bins .* got 2"),
+        ({"size": (2.5, 2)}, r"size must be whole numbers; got \(2.5, 2\)"),
         ({"size": (2, 0)}, r"size must be at least 1; got \(2, 0\)"),
     ],
 )
@@ -142,6 +143,17 @@ def test_layers_of_unknown_ways_are_refused():
         RoIPool((2, 2), 1.0, "x")
     with pytest.raises(ValueError, match="points must be at least 1; got 0"):
         RoIAlign((2, 2), 1.0, 0)
+    with pytest.raises(ValueError, match=r"points must be a whole number; got 1\.5"):
+        RoIAlign((2, 2), 1.0, 1.5)
+
+
+def test_maps_and_boxes_of_another_kind_are_named():
+    for layer in (RoIPool((2, 2)), RoIAlign((2, 2))):
+        with pytest.raises(ValueError, match=r"boxes must be a tensor \(R, 5\), .* got list"):
+            layer(FIGURE, [BOX[:, 1:]])
+    with pytest.raises(ValueError, match=r"x must hold floating point numbers; got torch\.int64"):
+        roi_align(FIGURE.long(), BOX, (2, 2))
+    assert roi_pool(FIGURE.long(), BOX, (2, 2)).dtype == torch.int64  # a maximum is exact
 
 
 def test_align_is_as_exact_as_the_numbers_of_the_map():

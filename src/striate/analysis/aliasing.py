@@ -21,6 +21,7 @@ from striate.layers import (
     Convolution,
     TiledConvolution,
 )
+from striate.layers.bounds import whole
 
 __all__ = ["Sampled", "above_nyquist", "folding"]
 
@@ -60,7 +61,13 @@ def above_nyquist(x: Tensor, stride: Sequence[int], size: Sequence[int] | None =
     Args:
         stride: along every axis, in samples.
         size: pad with zeros up to it, to read the spectrum finer.
+
+    Raises:
+        ValueError: a stride is below 1, or there are more than x has axes.
     """
+    whole(1, stride=stride)
+    if not 0 < len(stride) <= x.dim():
+        raise ValueError(f"stride must be one number for each last axis of x; got {stride}")
     axes = tuple(range(-len(stride), 0))
     power = torch.fft.fftn(x.double(), size, axes).abs().square()
     power = power.reshape(-1, *power.shape[-len(stride) :]).sum(0)
@@ -73,8 +80,8 @@ def above_nyquist(x: Tensor, stride: Sequence[int], size: Sequence[int] | None =
         else:
             inside[:] = 1
         kept = kept[..., None] * inside
-    whole = power.sum()
-    return float(1 - (power * kept).sum() / whole) if whole > 0 else 0.0
+    total = power.sum()
+    return float(1 - (power * kept).sum() / total) if total > 0 else 0.0
 
 
 def folding(model: nn.Module, x: Tensor) -> list[Sampled]:

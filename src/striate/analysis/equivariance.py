@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from striate.analysis.receptive import evaluating
+from striate.layers.bounds import per_axis
 
 __all__ = ["equivariance_error", "shift_consistency"]
 
@@ -30,7 +31,7 @@ def equivariance_error(model: nn.Module, x: Tensor, shift: int | Sequence[int]) 
         shift: along every axis, or one number an axis, in samples.
 
     Raises:
-        ValueError: there is another number of shifts than of axes.
+        ValueError: there is another number of shifts than of axes, or one is not whole.
     """
     steps = _steps(x, shift)
     with evaluating(model):
@@ -63,6 +64,8 @@ def shift_consistency(model: nn.Module, x: Tensor, shifts: Iterable[int | Sequen
     Source: Zhang 2019, Making Convolutional Networks Shift-Invariant Again, arXiv:1904.11486,
         section 4.2 (which shifts at random).
     """
+    if not isinstance(shifts, Iterable):
+        raise ValueError(f"shifts must be several, such as (1, 2, 3); got {shifts}")
     moves = [_steps(x, shift) for shift in shifts]
     if not moves or not len(x):
         raise ValueError(f"wanted are samples and shifts; got {len(x)} and {len(moves)}")
@@ -77,9 +80,9 @@ def shift_consistency(model: nn.Module, x: Tensor, shifts: Iterable[int | Sequen
 def _steps(x: Tensor, shift: int | Sequence[int]) -> tuple[int, ...]:
     """Return the shift along each axis."""
     axes = x.dim() - 2
-    steps = (shift,) * axes if isinstance(shift, int) else tuple(shift)
-    if len(steps) != axes or not axes:
+    if not axes:
         raise ValueError(f"shift must be one number, or one for each of {axes} axes; got {shift}")
+    (steps,) = per_axis(axes, -inf, shift=shift)
     return steps
 
 

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from striate.layers.bounds import floating, whole
+
 __all__ = ["AbsTanh", "Maxout", "RBFOutput", "ScaledTanh", "scaled_tanh"]
 
 AMPLITUDE, SLOPE = 1.7159, 2 / 3  # with them f(1) = 1 and f(-1) = -1, to six digits
@@ -63,8 +65,7 @@ class Maxout(nn.Module):
 
     def __init__(self, pieces: int = 2) -> None:
         super().__init__()
-        if pieces < 1:
-            raise ValueError(f"pieces must be at least 1; got {pieces}")
+        whole(1, pieces=pieces)
         self.pieces = pieces
 
     def forward(self, x: Tensor) -> Tensor:
@@ -90,7 +91,8 @@ class RBFOutput(nn.Module):
         sign: -1 makes them logits.
 
     Raises:
-        ValueError: the centres are no matrix, or x has another number of features.
+        ValueError: the centres are no matrix, or integers that should move; in the forward pass, x
+            has another number of features.
 
     Source: LeCun, Bottou, Bengio, Haffner 1998, section II.B.
     """
@@ -101,6 +103,7 @@ class RBFOutput(nn.Module):
             raise ValueError(f"centres must be (K, D); got {tuple(centres.shape)}")
         self.sign = sign
         if trainable:
+            floating(centres=centres)
             self.centres = nn.Parameter(centres.clone())
         else:
             self.register_buffer("centres", centres.clone())

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from striate.layers.bounds import at_least, indices, one_of
-from striate.layers.tiling import BORDERS, pad
+from striate.layers.bounds import at_least, floating, indices, one_of, whole
+from striate.layers.tiling import BORDERS, pad, shape_after
 
 __all__ = [
     "AdaptivePolyphaseSampling",
@@ -30,7 +30,7 @@ def binomial(taps: int, axes: int) -> Tensor:
     Raises:
         ValueError: `taps` is below 1.
     """
-    at_least(1, taps=taps)
+    whole(1, taps=taps)
     line = torch.ones(1, dtype=torch.float64)
     for _ in range(taps - 1):
         line = (F.pad(line, (0, 1)) + F.pad(line, (1, 0))) / 2
@@ -57,9 +57,8 @@ def blur(x: Tensor, taps: int = 3, stride: int = 2, padding: str = "reflect") ->
 
     Source: Zhang 2019, Making Convolutional Networks Shift-Invariant Again, arXiv:1904.11486.
     """
-    at_least(1, stride=stride)
-    if not (x.is_floating_point() or x.is_complex()):  # its filter would be rounded to zeros
-        raise ValueError(f"x must hold floating point numbers; got {x.dtype}")
+    whole(1, stride=stride)
+    floating(x=x)  # the filter would be rounded to zeros
     axes, channels = x.dim() - 2, x.shape[1]
     kernel = binomial(taps, axes).to(x)
     wide = pad(x, ((taps - 1) // 2, taps // 2), padding)
@@ -80,7 +79,7 @@ class BlurPool(nn.Module):
 
     def __init__(self, taps: int = 3, stride: int = 2, padding: str = "reflect") -> None:
         super().__init__()
-        at_least(1, taps=taps, stride=stride)
+        whole(1, taps=taps, stride=stride)
         one_of(BORDERS, padding=padding)
         self.taps, self.stride, self.padding = taps, stride, padding
 
@@ -105,7 +104,8 @@ class MaxBlurPool(nn.Module):
         padding: beyond the border; with "circular" the maximum's window wraps as well.
 
     Raises:
-        ValueError: a number is below 1, or as for `blur`.
+        ValueError: a number is below 1, a window has no position or wraps around more than once,
+            or as for `blur`.
 
     Source: Zhang 2019, arXiv:1904.11486.
     """
@@ -114,14 +114,21 @@ class MaxBlurPool(nn.Module):
         self, kernel: int = 2, taps: int = 3, stride: int = 2, padding: str = "reflect"
     ) -> None:
         super().__init__()
-        at_least(1, kernel=kernel, taps=taps, stride=stride)
+        whole(1, kernel=kernel, taps=taps, stride=stride)
         one_of(BORDERS, padding=padding)
         self.kernel, self.taps, self.stride, self.padding = kernel, taps, stride, padding
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the smaller map."""
-        axes = x.dim() - 2
-        if self.padding == "circular":
+        axes, size = x.dim() - 2, tuple(x.shape[2:])
+        if self.padding != "circular":
+            shape_after(size, self.kernel)
+        elif self.kernel - 1 > min(size):
+            raise ValueError(
+                f"kernel must be at most {min(size) + 1} on a circle of size {size}; "
+                f"got {self.kernel}"
+            )
+        else:
             x = pad(x, (0, self.kernel - 1), "circular")
         largest = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[axes - 1]
         return blur(largest(x, self.kernel, 1), self.taps, self.stride, self.padding)
@@ -144,7 +151,7 @@ def phases(x: Tensor, stride: int = 2) -> Tensor:
         ValueError: `stride` is below 1, or a size is no multiple of it: a shift would not permute
             the grids.
     """
-    at_least(1, stride=stride)
+    whole(1, stride=stride)
     if any(size % stride for size in x.shape[2:]):
         raise ValueError(
             f"x must have sizes that are multiples of stride {stride}; got {tuple(x.shape[2:])}"
@@ -184,7 +191,8 @@ class AdaptivePolyphaseSampling(nn.Module):
 
     def __init__(self, stride: int = 2, order: float = 2.0) -> None:
         super().__init__()
-        at_least(1, stride=stride, order=order)
+        whole(1, stride=stride)
+        at_least(1, order=order)
         self.stride, self.order = stride, order
 
     def forward(self, x: Tensor, index: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -223,7 +231,7 @@ class AdaptivePolyphaseUpsampling(nn.Module):
 
     def __init__(self, stride: int = 2) -> None:
         super().__init__()
-        at_least(1, stride=stride)
+        whole(1, stride=stride)
         self.stride = stride
 
     def forward(self, x: Tensor, index: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from striate.layers.bounds import at_least
+from striate.layers.bounds import whole
 
 __all__ = ["Capsules", "PrimaryCapsules", "route", "squash"]
 
@@ -36,11 +36,13 @@ def route(votes: Tensor, rounds: int = 3) -> tuple[Tensor, Tensor]:
         rounds: at least 1.
 
     Raises:
-        ValueError: `rounds` is below 1.
+        ValueError: `rounds` is below 1, or the votes are of another shape.
 
     Source: Sabour, Frosst, Hinton 2017, procedure 1.
     """
-    at_least(1, rounds=rounds)
+    whole(1, rounds=rounds)
+    if votes.dim() != 4:
+        raise ValueError(f"votes must be (N, I, J, D); got {tuple(votes.shape)}")
     logits = votes.new_zeros(votes.shape[:3])
     fixed = votes.detach()
     for _ in range(rounds - 1):
@@ -64,7 +66,7 @@ class PrimaryCapsules(nn.Module):
 
     def __init__(self, size: int = 8) -> None:
         super().__init__()
-        at_least(1, size=size)
+        whole(1, size=size)
         self.size = size
 
     def forward(self, x: Tensor) -> Tensor:
@@ -100,7 +102,7 @@ class Capsules(nn.Module):
 
     def __init__(self, inputs: int, size: int, out: int, out_size: int, rounds: int = 3) -> None:
         super().__init__()
-        at_least(1, inputs=inputs, size=size, out=out, out_size=out_size, rounds=rounds)
+        whole(1, inputs=inputs, size=size, out=out, out_size=out_size, rounds=rounds)
         self.rounds = rounds
         self.weight = nn.Parameter(torch.randn(inputs, out, size, out_size) * 0.1)
 

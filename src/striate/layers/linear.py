@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from striate.layers.bounds import at_least, one_of
+from striate.layers.bounds import one_of, whole
 
 __all__ = ["DropConnect", "linear"]
 
@@ -25,7 +25,7 @@ def linear(features: int, out: int, bias: str = "learnt", value: float = 0.0) ->
     Raises:
         ValueError: a number is below 1, or the bias of an unknown kind.
     """
-    at_least(1, features=features, out=out)
+    whole(1, features=features, out=out)
     one_of(BIASES, bias=bias)
     layer = nn.Linear(features, out, bias=bias != "none")
     if bias == "fixed":
@@ -57,7 +57,7 @@ class DropConnect(nn.Linear):
     """
 
     def __init__(self, features: int, out: int, share: float = 0.5, *, bias: bool = True) -> None:
-        at_least(1, features=features, out=out)
+        whole(1, features=features, out=out)
         if not 0 <= share < 1:
             raise ValueError(f"share must be 0 to below 1; got {share}")
         super().__init__(features, out, bias=bias)

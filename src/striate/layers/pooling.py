@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from striate.layers.bounds import at_least, one_of, per_axis
+from striate.layers.bounds import at_least, one_of, per_axis, whole
 from striate.layers.tiling import shape_after
 
 __all__ = [
@@ -59,7 +59,8 @@ class LpPool(nn.Module):
 
     def __init__(self, p: float, kernel: Taps, stride: Taps = 0) -> None:
         super().__init__()
-        at_least(1, p=p, kernel=kernel, stride=stride or 1)
+        at_least(1, p=p)
+        whole(1, kernel=kernel, stride=stride or 1)
         self.p, self.kernel, self.stride = p, kernel, stride or kernel
 
     def forward(self, x: Tensor) -> Tensor:
@@ -91,7 +92,7 @@ class StochasticPool(nn.Module):
 
     def __init__(self, kernel: Taps, stride: Taps = 0) -> None:
         super().__init__()
-        at_least(1, kernel=kernel, stride=stride or 1)
+        whole(1, kernel=kernel, stride=stride or 1)
         self.kernel, self.stride = kernel, stride or kernel
 
     def forward(self, x: Tensor) -> Tensor:
@@ -199,8 +200,9 @@ class SpatialPyramidPool(nn.Module):
 
     def __init__(self, levels: Sequence[int] = (1, 2, 4)) -> None:
         super().__init__()
-        if not levels or min(levels) < 1:
-            raise ValueError(f"levels must be numbers of at least 1; got {tuple(levels)}")
+        if not isinstance(levels, Sequence) or not levels:
+            raise ValueError(f"levels must be numbers of at least 1, such as (1, 2); got {levels}")
+        whole(1, levels=levels)
         self.levels = tuple(levels)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -225,7 +227,8 @@ class GlobalPool(nn.Module):
         kind: "mean", "max" or "norm" (Euclidean).
 
     Raises:
-        ValueError: the kind is unknown.
+        ValueError: the kind is unknown; in the forward pass, there are no maps, or maps without a
+            sample.
 
     Source: Lin, Chen, Yan 2013, Network In Network, arXiv:1312.4400, section 3.2.
     """
@@ -239,6 +242,8 @@ class GlobalPool(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the values."""
+        if x.dim() < 3 or 0 in x.shape[2:]:
+            raise ValueError(f"x must be (N, C, *S) with a sample a map; got {tuple(x.shape)}")
         flat = x.flatten(2)
         if self.kind == "mean":
             return flat.mean(2)

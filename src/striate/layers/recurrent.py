@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from striate.layers.bounds import at_least
+from striate.layers.bounds import whole
 
 __all__ = ["RecurrentConvolution"]
 
@@ -50,7 +50,7 @@ class RecurrentConvolution(nn.Module):
         transfer: Callable[[Tensor], Tensor] = torch.sigmoid,
     ) -> None:
         super().__init__()
-        at_least(0, steps=steps)
+        whole(0, steps=steps)
         self.forward_, self.lateral, self.backward_ = forward_, lateral, backward_
         self.steps, self.transfer = steps, transfer
 

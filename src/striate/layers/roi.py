@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from striate.layers.bounds import at_least, one_of
+from striate.layers.bounds import floating, one_of, whole
 
 __all__ = ["RoIAlign", "RoIPool", "roi_align", "roi_pool"]
 
@@ -84,13 +84,18 @@ def _check_bins(size: tuple[int, int], scale: float) -> None:
     """Refuse numbers of bins and scales that no map has."""
     if not isinstance(size, Sequence) or len(size) != 2:
         raise ValueError(f"size must be (bins along H, bins along W); got {size}")
-    at_least(1, size=size)
+    whole(1, size=size)
     if not 0 < scale < inf:
         raise ValueError(f"scale must be above 0 and finite; got {scale}")
 
 
 def _check(x: Tensor, boxes: Tensor) -> None:
     """Refuse boxes that name no sample or begin before the picture, and shapes that do not fit."""
+    if not isinstance(boxes, Tensor):  # such as a list for every sample
+        raise ValueError(
+            "boxes must be a tensor (R, 5), a row (sample, x0, y0, x1, y1); "
+            f"got {type(boxes).__name__}"
+        )
     if x.dim() != 4 or boxes.dim() != 2 or boxes.shape[1] != 5:
         raise ValueError(
             "x must be (N, C, H, W) and boxes (R, 5), a row (sample, x0, y0, x1, y1); "
@@ -123,13 +128,14 @@ def roi_align(
 
     Raises:
         ValueError: a box lies outside the map or is empty, or names no sample; a number of bins or
-            points is below 1, or the scale not above 0.
+            points is below 1, the scale not above 0, or x holds integers.
 
     Source: He, Gkioxari, Dollar, Girshick 2017, Mask R-CNN, arXiv:1703.06870, section 3.
     """
     _check_bins(size, scale)
-    at_least(1, points=points)
+    whole(1, points=points)
     _check(x, boxes)
+    floating(x=x)  # its means would be rounded
     # Half a number has too few digits for the places; from float32 on they are exact in its own.
     exact = torch.promote_types(x.dtype, torch.float32)
     edges = boxes[:, 1:].to(x.device, exact) * scale
@@ -191,7 +197,7 @@ class RoIAlign(nn.Module):
     def __init__(self, size: tuple[int, int], scale: float = 1.0, points: int = 2) -> None:
         super().__init__()
         _check_bins(size, scale)
-        at_least(1, points=points)
+        whole(1, points=points)
         self.how: dict[str, Any] = {"size": size, "scale": scale, "points": points}
 
     def forward(self, x: Tensor, boxes: Tensor) -> Tensor:
