@@ -1,6 +1,7 @@
 """Published counts read off the modules; MACs by hand; a table that says it all."""
 
 import copy
+import re
 from dataclasses import replace
 
 import pytest
@@ -180,6 +181,11 @@ def test_json_and_table():
     text = str(found)
     assert "61,706" in text
     assert text.splitlines()[0].split()[:3] == ["layer", "kind", "shape"]
+
+
+def test_a_jump_that_cannot_be_told_is_a_question_mark():
+    text = str(analysis.profile(nn.AdaptiveAvgPool1d(2), (1, 8)))
+    assert re.search(r"  4 +\?  ", text.splitlines()[1])
 
 
 def test_a_model_of_its_own_needs_a_sample():

@@ -6,6 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from striate.analysis.profiler import profile
 from striate.analysis.receptive import receptive_fields, units
 from striate.layers import stack_receptive_field
 from striate.models import build
@@ -58,12 +59,13 @@ def test_stacks_measure_what_the_formula_says(stack, padding, size):
         fields(nn.Sequential(*layers), 1, size), wanted, stack, sizes[1:], strict=True
     ):
         jump *= stride
+        assert field.jump in ((jump,), (None,))  # hidden by the borders, it may be unknown
         if after < 4:  # perhaps no position sees with all of its taps
             continue
         if want + jump > size:  # perhaps no border shows the end of it
             assert field.size[0] <= max(want, size)
         else:
-            assert (field.size, field.jump) == ((want,), (jump,))
+            assert field.size == (want,)
 
 
 def test_branches_see_the_most_that_one_of_them_sees():
@@ -90,6 +92,40 @@ def test_axes_are_told_apart():
 def test_a_padded_stack_is_seen_whole_where_a_side_shows_it():
     net = nn.Sequential(*[nn.Conv1d(1, 1, 3, padding=1) for _ in range(3)])
     assert [field.size[0] for field in fields(net, 1, 5)] == [3, 5, 7]
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "jump"),
+    [
+        ("resnet20", "blocks.7.residual.0", 4),
+        ("fastnet", "groups.2.same.0.0", 8),
+        ("neocognitron1980", "simple.2", 4),
+    ],
+)
+def test_a_field_as_large_as_the_input_keeps_its_jump(name, layer, jump):
+    """A044: strides multiplied, though both borders cut off what every position sees."""
+    rows = {row.name: row for row in profile(build(name)).layers}
+    assert rows[layer].jump == (jump, jump)
+
+
+def test_samples_that_nobody_sees_cut_off_nothing_else():
+    net = nn.Sequential(nn.Conv1d(1, 1, 3, 2), nn.Conv1d(1, 1, 25, padding=12))  # 31 is unseen
+    assert [(field.size, field.jump) for field in fields(net, 1, 32)] == [
+        ((3,), (2,)), ((51,), (2,)),
+    ]  # fmt: skip
+
+
+def test_a_jump_that_no_input_shows_is_unknown():
+    """Two positions of halves, however long the input; the borders might hide some of each."""
+    field = fields(nn.AdaptiveAvgPool1d(2), 1, 8)[0]
+    assert (field.size, field.jump) == ((4,), (None,))
+
+
+def test_a_model_that_takes_one_size_alone_shows_the_jump_until_it_fails():
+    net = nn.Sequential(
+        nn.MaxPool1d(4), nn.Conv1d(1, 1, 9, padding=4), nn.Flatten(), nn.Linear(4, 2)
+    )
+    assert [field.jump for field in fields(net, 1, 16)] == [(4,), (4,), (0,), (0,)]
 
 
 def test_flattened_layers_see_everything():

@@ -35,7 +35,7 @@ class Layer:
             those of layers inside it left out, as in `seconds`.
         receptive_field: samples of the input that one position sees, an axis each; None: not asked,
             or the model refuses the NaN by which it is measured.
-        jump: distance of neighbouring fields, in samples, an axis each.
+        jump: distance of neighbouring fields, in samples, an axis each; None: cannot be told.
         kernel: what computes it, as `dispatch.NAMES`; None: no convolution, or nothing to choose
             from, for want of a CPU or of our kernels.
         seconds: for one sample.
@@ -48,7 +48,7 @@ class Layer:
     connections: int
     macs: int
     receptive_field: tuple[int, ...] | None
-    jump: tuple[float, ...] | None
+    jump: tuple[float | None, ...] | None
     kernel: str | None
     seconds: float
 
@@ -111,7 +111,7 @@ class Profile:
 
 def _row(layer: Layer) -> tuple[str, ...]:
     field = "" if layer.receptive_field is None else _times(layer.receptive_field)
-    jump = "" if layer.jump is None or not any(layer.jump) else _times(layer.jump)
+    jump = "" if layer.jump is None or set(layer.jump) == {0} else _times(layer.jump)
     counts = (f"{layer.parameters:,}", f"{layer.connections:,}", f"{layer.macs:,}")
     shape, milliseconds = _times(layer.shape), f"{1000 * layer.seconds:.2f}"
     return (
@@ -119,9 +119,9 @@ def _row(layer: Layer) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def _times(numbers: tuple[float, ...]) -> str:
-    """Return 3x32x32; one number where all axes agree and there is a channel no more."""
-    return "x".join(f"{number:g}" for number in numbers)
+def _times(numbers: tuple[float | None, ...]) -> str:
+    """Return 3x32x32, ? in the place of what cannot be told."""
+    return "x".join("?" if number is None else f"{number:g}" for number in numbers)
 
 
 def profile(
@@ -140,7 +140,7 @@ def profile(
     Args:
         model: any `nn.Module` that takes (N, C, *S); it is put into evaluation mode meanwhile.
         spec_or_shape: what a sample is, or (C, *S); None: what `models.build` built it for.
-        fields: measure the receptive fields too, which takes a hundred runs or so.
+        fields: measure the receptive fields too, which takes some hundred runs.
         batch: samples at once where times are taken: what computes a layer depends on it.
 
     Raises:

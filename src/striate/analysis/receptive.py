@@ -1,7 +1,7 @@
 """What each layer sees of the input, measured: NaN at a sample reaches whoever looks at it."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -13,6 +13,9 @@ from striate.kernels.accelerated import as_torch
 
 __all__ = ["Field", "evaluating", "receptive_fields", "units", "watched"]
 
+# Samples by which a longer input is longer: strides of 1 to 6 and most of their products divide it.
+LONGER = 960
+
 
 @dataclass(frozen=True)
 class Field:
@@ -22,11 +25,12 @@ class Field:
         size: extent along each axis, in samples of the input; where it is larger than the input,
             as much of it as the borders show, mostly the input's own extent.
         jump: distance of the fields of neighbouring positions along each axis, in samples; 0
-            where a map has one position.
+            where a map has one position; None where the borders hide it, and the model takes no
+            longer input that would show it.
     """
 
     size: tuple[int, ...]
-    jump: tuple[float, ...]
+    jump: tuple[float | None, ...]
 
 
 def units(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -83,10 +87,12 @@ def receptive_fields(model: nn.Module, x: Tensor) -> list[Field]:
     Half of the input is NaN; whatever a layer then gives out as NaN sees some of that half. Where
     the border between the halves has to lie to reach a position is found by bisection: `last` is
     the last sample that a position sees, `first` the first. This holds for every graph, with
-    branches and sums, as long as no layer chooses by comparing values.
+    branches and sums, as long as no layer chooses by comparing values. Where the borders hide how
+    far apart the fields of neighbours lie, a longer input tells, as far as the model runs on it.
 
     Math:  field = last(p) - first(p) + 1 of the position p in the middle; where a border hides an
-           end of it, last(0) + jump (P - 1) - first(P - 1) + 1, from the positions that show it
+           end of it, last(0) + jump (P - 1) - first(P - 1) + 1, from the positions that show it;
+           jump = (last(q) - last(p)) / (q - p), or more samples / more positions
 
     Args:
         model: any; it is put into evaluation mode meanwhile.
@@ -97,7 +103,9 @@ def receptive_fields(model: nn.Module, x: Tensor) -> list[Field]:
     """
     with as_torch(model):
         probe = _Probe(model, x)
-        return [probe.field(call) for call in range(len(probe.axes_of))]
+        if any(bool(row.any()) for row in probe.run(x, 0)):
+            raise ValueError("the model gives NaN for a finite sample: there is nothing to measure")
+        return [probe.field(call) for call in range(len(probe.calls))]
 
 
 class _Probe:
@@ -106,23 +114,20 @@ class _Probe:
     def __init__(self, model: nn.Module, x: Tensor) -> None:
         self.model, self.x = model, x
         self.size = tuple(x.shape[2:])
-        self.axes_of: list[bool] = []  # of each call: has its output the input's axes?
-        self.reached = cache(self._reached)
-        if any(bool(row.any()) for row in self._run(x, 0)):
-            raise ValueError("the model gives NaN for a finite sample: there is nothing to measure")
+        self.calls: list[tuple[str, torch.Size]] = []  # name and shape
+        self.reached, self.longer = cache(self._reached), cache(self._longer)
 
-    def _run(self, x: Tensor, axis: int) -> list[Tensor]:
+    def run(self, x: Tensor, axis: int) -> list[Tensor]:
         """Return for every call which of its positions along `axis` hold NaN."""
         rows: list[Tensor] = []
-        self.axes_of.clear()
+        self.calls.clear()
 
         def saw(name: str, module: nn.Module, inputs: Any, y: Any) -> None:
             y = y if isinstance(y, Tensor) else next(v for v in y if isinstance(v, Tensor))
-            nan = y.isnan()
             alike = y.dim() == x.dim()
             others = [d for d in range(y.dim()) if not alike or d != 2 + axis]
-            rows.append(nan.any(others).reshape(-1).cpu())
-            self.axes_of.append(alike)
+            rows.append(y.isnan().any(others).reshape(-1).cpu())
+            self.calls.append((name, y.shape))
 
         with watched(self.model, saw):
             self.model(x)
@@ -134,39 +139,56 @@ class _Probe:
         half = place >= cut if above else place <= cut
         shape = [1] * self.x.dim()
         shape[2 + axis] = -1
-        return self._run(self.x.masked_fill(half.view(shape), torch.nan), axis)
+        return self.run(self.x.masked_fill(half.view(shape), torch.nan), axis)
 
-    def last(self, call: int, axis: int, position: int) -> int:
-        """Return the last sample that a position sees; -1 where it sees none."""
+    def _longer(self, axis: int) -> list[tuple[str, torch.Size]]:
+        """Return names and shapes of the calls on an input that goes on, repeated, along `axis`."""
+        calls: list[tuple[str, torch.Size]] = []
+
+        def saw(name: str, module: nn.Module, inputs: Any, y: Any) -> None:
+            y = y if isinstance(y, Tensor) else next(v for v in y if isinstance(v, Tensor))
+            calls.append((name, y.shape))
+
+        place = torch.arange(self.size[axis] + LONGER, device=self.x.device) % self.size[axis]
+        # A model may refuse a size that it was not made for with any error; what ran, ran.
+        with suppress(Exception), watched(self.model, saw):
+            self.model(self.x.index_select(2 + axis, place))
+        return calls
+
+    def last(self, call: int, axis: int, position: int | slice) -> int:
+        """Return the last sample that a position sees, or any of several; -1 where none does."""
         low, high = -1, self.size[axis] - 1
         while low < high:
             cut = (low + high + 1) // 2
-            if self.reached(axis, cut, True)[call][position]:
+            if self.reached(axis, cut, True)[call][position].any():
                 low = cut
             else:
                 high = cut - 1
         return low
 
-    def first(self, call: int, axis: int, position: int) -> int:
-        """Return the first sample that a position sees."""
+    def first(self, call: int, axis: int, position: int | slice) -> int:
+        """Return the first sample that a position sees, or any of several."""
         low, high = 0, self.size[axis]
         while low < high:
             cut = (low + high) // 2
-            if self.reached(axis, cut, False)[call][position]:
+            if self.reached(axis, cut, False)[call][position].any():
                 high = cut
             else:
                 low = cut + 1
         return low
+
+    def count(self, call: int, axis: int) -> int:
+        """Return how many positions there are."""
+        return len(self.reached(axis, 0, False)[call])
 
     def field(self, call: int) -> Field:
         """Return the field of one call."""
         found = [self._along(call, axis) for axis in range(len(self.size))]
         return Field(tuple(size for size, _ in found), tuple(jump for _, jump in found))
 
-    def _along(self, call: int, axis: int) -> tuple[int, float]:
+    def _along(self, call: int, axis: int) -> tuple[int, float | None]:
         """Return (field, jump) along one axis."""
-        end = self.size[axis] - 1
-        count = len(self.reached(axis, end, True)[call])
+        count = self.count(call, axis)
         seen = [
             (self.first(call, axis, place), self.last(call, axis, place))
             for place in {(count - 1) // 2, count // 2}  # of two in the middle, who sees more
@@ -175,35 +197,63 @@ class _Probe:
         if count == 1 or last < 0:
             return max(0, last - first + 1), 0.0
         left, right = self._whole_ends(call, axis)
-        jump = self._jump(call, axis, left, right)
-        if first > 0 and last < end:
+        jump = self._jump(call, axis)
+        if (count - 1) // 2 in right and count // 2 in left:
             return last - first + 1, jump
         if not left or not right:
-            return end + 1, jump
+            return self.size[axis], jump
+        if jump is None:
+            return last - first + 1, None
         near, far = self.last(call, axis, left[0]), self.first(call, axis, right[-1])
         return round(near + jump * (right[-1] - left[0]) - far + 1), jump
 
     def _whole_ends(self, call: int, axis: int) -> tuple[list[int], list[int]]:
-        """Return the positions whose field ends before the input does, and begins after it."""
-        end, found = self.size[axis] - 1, []
-        for all_of_it, border, above in ((0, end, True), (end, 0, False)):
-            sees = self.reached(axis, all_of_it, above)[call]
-            hidden = self.reached(axis, border, above)[call]
-            found.append((sees & ~hidden).nonzero()[:, 0].tolist())
-        return found[0], found[1]
+        """Return the positions whose last sample no border hides, and those whose first none does.
 
-    def _jump(self, call: int, axis: int, left: list[int], right: list[int]) -> float:
+        Whoever comes before the first position that sees the last sample that any sees is whole.
+        Beyond it some may lie whose last tap is cut off, and whose last but one sees less.
+        """
+        everyone = slice(None)
+        first, last = self.first(call, axis, everyone), self.last(call, axis, everyone)
+        if last < 0:
+            return [], []
+        sees = self.reached(axis, 0, True)[call].tolist()
+        left = _stretch(sees, self.reached(axis, last, True)[call].tolist())
+        right = _stretch(sees[::-1], self.reached(axis, first, False)[call].tolist()[::-1])
+        return left, [len(sees) - 1 - place for place in reversed(right)]
+
+    def _jump(self, call: int, axis: int) -> float | None:
         """Return the mean distance of neighbouring fields, by the ends that no border hides.
 
         The mean is over a power of two of positions, as what was pooled and drawn out again
-        repeats in powers of two. Where no two positions show an end, the border may hide some of
-        the distance, so the larger of two counts.
+        repeats in powers of two.
         """
+        left, right = self._whole_ends(call, axis)
         for end_of, places in ((self.last, left), (self.first, right[::-1])):
             if len(places) > 1:
                 here, there = places[0], places[1 << (len(places) // 2).bit_length() - 1]
                 return (end_of(call, axis, there) - end_of(call, axis, here)) / (there - here)
-        far = len(self.reached(axis, 0, True)[call]) - 1
-        after = self.last(call, axis, 1) - self.last(call, axis, 0)
-        before = self.first(call, axis, far) - self.first(call, axis, far - 1)
-        return max(after, before)
+        return self._growth(call, axis)
+
+    def _growth(self, call: int, axis: int) -> float | None:
+        """Return how many samples more give one position more, where that comes out even."""
+        here, there = self.calls[: call + 1], self.longer(axis)[: call + 1]
+        if [name for name, _ in here] != [name for name, _ in there]:
+            return None
+        more = there[call][1][2 + axis] - here[call][1][2 + axis]
+        even = more > 0 and (LONGER % more == 0 or more % LONGER == 0)
+        return LONGER / more if even else None
+
+
+def _stretch(sees: list[bool], touches: list[bool]) -> list[int]:
+    """Return the first positions that see something and touch nothing, until one touches.
+
+    The very first may touch: a circular border shows them the other end.
+    """
+    places: list[int] = []
+    for place, (seeing, touching) in enumerate(zip(sees, touches, strict=True)):
+        if touching and places:
+            break
+        if seeing and not touching:
+            places.append(place)
+    return places
