@@ -128,6 +128,77 @@ def test_a_model_that_takes_one_size_alone_shows_the_jump_until_it_fails():
     assert [field.jump for field in fields(net, 1, 16)] == [(4,), (4,), (0,), (0,)]
 
 
+def test_a_network_that_adds_an_axis_keeps_its_fields():
+    rows = profile(build("tdnn2d")).layers
+    first, second = (row for row in rows if row.kind == "Conv2d")
+    assert (first.receptive_field, first.jump) == ((3,), (1,))
+    assert (second.receptive_field, second.jump) == ((7,), (1,))
+    assert (rows[-1].receptive_field, rows[-1].jump) == ((15,), (0,))
+    rows = {row.name: row for row in profile(build("eegnet")).layers}
+    assert (rows["temporal.1"].receptive_field, rows["temporal.1"].jump) == ((64,), (1,))
+    assert (rows["first.2"].receptive_field, rows["first.2"].jump) == ((67,), (4,))
+
+
+def test_a_recurrent_layer_sees_along_time_and_not_along_its_features():
+    class Recurrent(nn.Module):
+        def __init__(self, both):
+            super().__init__()
+            self.before = nn.Conv1d(3, 4, 5, stride=2)
+            self.over = nn.GRU(4, 6, batch_first=True, bidirectional=both)
+
+        def forward(self, x):
+            return self.over(self.before(x).transpose(1, 2))[0]
+
+    for both in (False, True):
+        before, over = fields(Recurrent(both), 3, 24)
+        assert (before.size, before.jump) == ((5,), (2,))
+        assert (over.size, over.jump) == ((24,), (2,))
+
+
+def test_channels_that_see_nothing_are_no_positions():
+    class Wider(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Conv2d(1, 2, 31, padding=15)
+            self.wider = nn.ZeroPad3d((0, 0, 0, 0, 0, 3))  # three channels of zeros
+
+        def forward(self, x):
+            return self.wider(self.inner(x))
+
+    assert [field.size for field in fields(Wider(), 1, 8, 8)] == [(8, 8)] * 2
+
+
+def test_turned_axes_are_followed():
+    class Turned(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Conv2d(1, 1, (3, 1), stride=(2, 1))
+
+        def forward(self, x):
+            return self.inner(x.transpose(2, 3))
+
+    field = fields(Turned(), 1, 12, 9)[0]
+    assert (field.size, field.jump) == ((1, 3), (1, 2))
+
+
+@pytest.mark.parametrize("shape", [(1, 12), (1, 12, 9)])
+def test_positions_in_a_row_have_no_field(shape):
+    class Row(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.maps = (nn.Conv1d, nn.Conv2d)[len(shape) - 2](1, 6, 3)
+            self.row = nn.Identity()
+
+        def forward(self, x):
+            return self.row(self.maps(x).flatten(1)[:, :, None].expand(-1, -1, 2))
+
+    maps, row = fields(Row(), *shape)
+    assert set(maps.size) == {3}
+    assert row is None
+    found = profile(Row(), shape).layers[1]
+    assert found.receptive_field is found.jump is None
+
+
 def test_flattened_layers_see_everything():
     net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(2 * 36, 4))
     assert [field.size for field in fields(net, 1, 8, 8)] == [(3, 3), (8, 8), (8, 8)]

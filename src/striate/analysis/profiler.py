@@ -34,7 +34,7 @@ class Layer:
         macs: multiplications with additions that one sample takes, as they were carried out,
             those of layers inside it left out, as in `seconds`.
         receptive_field: samples of the input that one position sees, an axis each; None: not asked,
-            or the model refuses the NaN by which it is measured.
+            the model refuses the NaN by which it is measured, or its output has no axis for each.
         jump: distance of neighbouring fields, in samples, an axis each; None: cannot be told.
         kernel: what computes it, as `dispatch.NAMES`; None: no convolution, or nothing to choose
             from, for want of a CPU or of our kernels.

@@ -15,6 +15,7 @@ __all__ = ["Field", "evaluating", "receptive_fields", "units", "watched"]
 
 # Samples by which a longer input is longer: strides of 1 to 6 and most of their products divide it.
 LONGER = 960
+NOWHERE = -1  # the axis of positions where there is one position
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class Field:
 
     Args:
         size: extent along each axis, in samples of the input; where it is larger than the input,
-            as much of it as the borders show, mostly the input's own extent.
+            as much of it as the borders show, mostly the input's own extent. Features (N, F) are
+            one position.
         jump: distance of the fields of neighbouring positions along each axis, in samples; 0
             where a map has one position; None where the borders hide it, and the model takes no
             longer input that would show it.
@@ -81,8 +83,11 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def receptive_fields(model: nn.Module, x: Tensor) -> list[Field]:
+def receptive_fields(model: nn.Module, x: Tensor) -> list[Field | None]:
     """Measure the receptive field of every layer that runs, in the order of running.
+
+    Along which axis of an output its positions lie is measured too: a network may add axes, or
+    turn them. None where it is no single one for each, as of maps that became a row of capsules.
 
     Half of the input is NaN; whatever a layer then gives out as NaN sees some of that half. Where
     the border between the halves has to lie to reach a position is found by bisection: `last` is
@@ -103,7 +108,7 @@ def receptive_fields(model: nn.Module, x: Tensor) -> list[Field]:
     """
     with as_torch(model):
         probe = _Probe(model, x)
-        if any(bool(row.any()) for row in probe.run(x, 0)):
+        if any(bool(rows[0].any()) for rows in probe.run(x)):
             raise ValueError("the model gives NaN for a finite sample: there is nothing to measure")
         return [probe.field(call) for call in range(len(probe.calls))]
 
@@ -116,30 +121,55 @@ class _Probe:
         self.size = tuple(x.shape[2:])
         self.calls: list[tuple[str, torch.Size]] = []  # name and shape
         self.reached, self.longer = cache(self._reached), cache(self._longer)
+        self.along = cache(self._along)
 
-    def run(self, x: Tensor, axis: int) -> list[Tensor]:
-        """Return for every call which of its positions along `axis` hold NaN."""
-        rows: list[Tensor] = []
+    def run(self, x: Tensor) -> list[list[Tensor]]:
+        """Return for every call, and every axis of its output, where along it there is NaN."""
+        found: list[list[Tensor]] = []
         self.calls.clear()
 
         def saw(name: str, module: nn.Module, inputs: Any, y: Any) -> None:
             y = y if isinstance(y, Tensor) else next(v for v in y if isinstance(v, Tensor))
-            alike = y.dim() == x.dim()
-            others = [d for d in range(y.dim()) if not alike or d != 2 + axis]
-            rows.append(y.isnan().any(others).reshape(-1).cpu())
+            nan = y.isnan().cpu()
+            found.append([nan.transpose(0, axis).flatten(1).any(1) for axis in range(y.dim())])
             self.calls.append((name, y.shape))
 
         with watched(self.model, saw):
             self.model(x)
-        return rows
+        return found
 
-    def _reached(self, axis: int, cut: int, above: bool) -> list[Tensor]:
+    def _reached(self, axis: int, cut: int, above: bool) -> list[list[Tensor]]:
         """Run with NaN at the samples from `cut` on (`above`), or up to it."""
         place = torch.arange(self.size[axis], device=self.x.device)
         half = place >= cut if above else place <= cut
         shape = [1] * self.x.dim()
         shape[2 + axis] = -1
-        return self.run(self.x.masked_fill(half.view(shape), torch.nan), axis)
+        return self.run(self.x.masked_fill(half.view(shape), torch.nan))
+
+    def _along(self, call: int, axis: int) -> int | None:
+        """Return the axis of an output along which a call's positions lie; None: several.
+
+        It is the one along which not all see the same, or the one that grows with the input.
+        """
+        shape, end = self.calls[call][1], self.size[axis] - 1
+        if len(shape) <= 2:  # features: one position, that sees whatever one of them sees
+            return NOWHERE
+        alike = 2 + axis if len(shape) == self.x.dim() else NOWHERE
+        differ: set[int] = set()
+        for cut, above in ((end, True), (end // 2, True), (end // 2, False), (0, False)):
+            rows = self.reached(axis, cut, above)[call]
+            differ |= {d for d, row in enumerate(rows) if row.any() and not row.all()}
+        if alike in differ:  # then channels are channels, and one may see less than another
+            differ.discard(1)
+        for _, longer in self.longer(axis)[call : call + 1] if differ <= {1} else []:
+            grown = {d for d, (a, b) in enumerate(zip(shape, longer, strict=False)) if a != b}
+            differ = grown or differ
+        return next(iter(differ), alike) if len(differ) <= 1 else None
+
+    def row(self, call: int, axis: int, cut: int, above: bool) -> Tensor:
+        """Return which positions of a call see some of a half."""
+        rows, along = self.reached(axis, cut, above)[call], self.along(call, axis)
+        return rows[0].any()[None] if along in (None, NOWHERE) else rows[along]
 
     def _longer(self, axis: int) -> list[tuple[str, torch.Size]]:
         """Return names and shapes of the calls on an input that goes on, repeated, along `axis`."""
@@ -160,7 +190,7 @@ class _Probe:
         low, high = -1, self.size[axis] - 1
         while low < high:
             cut = (low + high + 1) // 2
-            if self.reached(axis, cut, True)[call][position].any():
+            if self.row(call, axis, cut, True)[position].any():
                 low = cut
             else:
                 high = cut - 1
@@ -171,7 +201,7 @@ class _Probe:
         low, high = 0, self.size[axis]
         while low < high:
             cut = (low + high) // 2
-            if self.reached(axis, cut, False)[call][position].any():
+            if self.row(call, axis, cut, False)[position].any():
                 high = cut
             else:
                 low = cut + 1
@@ -179,14 +209,23 @@ class _Probe:
 
     def count(self, call: int, axis: int) -> int:
         """Return how many positions there are."""
-        return len(self.reached(axis, 0, False)[call])
+        return len(self.row(call, axis, 0, False))
 
-    def field(self, call: int) -> Field:
-        """Return the field of one call."""
-        found = [self._along(call, axis) for axis in range(len(self.size))]
+    def field(self, call: int) -> Field | None:
+        """Return the field of one call; None where one axis of its output stands for several."""
+        axes = range(len(self.size))
+        lie = [along for axis in axes if (along := self.along(call, axis)) != NOWHERE]
+        if None in lie or len(set(lie)) < len(lie) or any(self.torn(call, axis) for axis in axes):
+            return None
+        found = [self._extent(call, axis) for axis in axes]
         return Field(tuple(size for size, _ in found), tuple(jump for _, jump in found))
 
-    def _along(self, call: int, axis: int) -> tuple[int, float | None]:
+    def torn(self, call: int, axis: int) -> bool:
+        """Tell whether positions come back to samples that they had left, as in a row of maps."""
+        half = self.row(call, axis, self.size[axis] // 2, True).int()
+        return int((half.diff() > 0).sum()) > 1
+
+    def _extent(self, call: int, axis: int) -> tuple[int, float | None]:
         """Return (field, jump) along one axis."""
         count = self.count(call, axis)
         seen = [
@@ -217,9 +256,9 @@ class _Probe:
         first, last = self.first(call, axis, everyone), self.last(call, axis, everyone)
         if last < 0:
             return [], []
-        sees = self.reached(axis, 0, True)[call].tolist()
-        left = _stretch(sees, self.reached(axis, last, True)[call].tolist())
-        right = _stretch(sees[::-1], self.reached(axis, first, False)[call].tolist()[::-1])
+        sees = self.row(call, axis, 0, True).tolist()
+        left = _stretch(sees, self.row(call, axis, last, True).tolist())
+        right = _stretch(sees[::-1], self.row(call, axis, first, False).tolist()[::-1])
         return left, [len(sees) - 1 - place for place in reversed(right)]
 
     def _jump(self, call: int, axis: int) -> float | None:
@@ -240,7 +279,9 @@ class _Probe:
         here, there = self.calls[: call + 1], self.longer(axis)[: call + 1]
         if [name for name, _ in here] != [name for name, _ in there]:
             return None
-        more = there[call][1][2 + axis] - here[call][1][2 + axis]
+        along = self.along(call, axis)
+        assert along is not None  # or there is no field
+        more = there[call][1][along] - here[call][1][along]
         even = more > 0 and (LONGER % more == 0 or more % LONGER == 0)
         return LONGER / more if even else None
 

@@ -45,7 +45,8 @@ def dilation(seed: int) -> Lesson:
         assert alone[rate]["extent"] == effective_kernel(3, rate)
         panels.append(np.where(seen[..., None], INK, FAINT).astype(np.uint8))
     stack = nn.Sequential(*[nn.Conv2d(1, 1, 3, dilation=rate) for rate in (1, 2, 4)])
-    measured = [field.size[0] for field in receptive_fields(stack, torch.rand(1, 1, 33, 33))]
+    fields = receptive_fields(stack, torch.rand(1, 1, 33, 33))
+    measured = [field.size[0] for field in fields if field]
     numbers = {
         "one layer": {f"dilation {rate}": facts for rate, facts in alone.items()},
         "stack of dilations 1, 2, 4: measured": measured,
