@@ -50,6 +50,34 @@ def test_a_page_says_which_numbers_are_certain(name):
     assert re.search(r"\b(certain|reconstructed|memory)\b", about)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("alexnet", "googlenet", "capsnet", "spatial_transformer", "simard2003", "ciresan_mlp"),
+        *("deepface", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
+        *("resnet20", "resnet56", "resnet110"),
+    ],
+)
+def test_a_figure_from_memory_says_so_beside_it(name):
+    """C-82, part D of the contract."""
+    page = (PAGES / f"{name}.md").read_text(encoding="utf-8")
+    assert re.search(r"^Published: .* \[from memory\]\.$", page, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("chaos_small", "chaos_medium", "chaos_large", "ciresan_mlp", "deepface"),
+        *("ciresan_cifar", "ciresan_gtsrb", "ciresan_hwdb", "neocognitron1988"),
+        "neocognitron2003",
+    ],
+)
+def test_a_table_of_layers_from_memory_is_not_called_certain(name):
+    about = (PAGES / f"{name}.md").read_text(encoding="utf-8").split("\n## ")[0]
+    assert "from memory" in " ".join(about.split())
+    assert not re.search(r"\b(tables|sizes|layers|\[)\s*certain", about)
+
+
 def test_nothing_is_claimed_on_data_that_are_not_here():
     """C-81: what was reached was reached on data that anybody can get."""
     lacking = re.compile(r"imagenet|norb|gtsrb|hwdb|etl|atr\b|lfw|affnist", re.IGNORECASE)

@@ -18,6 +18,7 @@ REACHED = Path(__file__).parent / "models" / "reached.json"
 _SURE = "layers and counts certain"
 _MEMORY = "layers and counts certain, the result from memory"
 _LINE = "the line of layers from memory, the count follows from it"
+_THRESHOLDS = "rules certain, sizes and thresholds from memory or reconstructed"
 # What is certain, from memory or reconstructed, where the builder's docstring marks nothing.
 MARKS = {
     "fastnet": "a network of our own: certain",
@@ -25,20 +26,29 @@ MARKS = {
     "emg1988": "task certain, algorithm and sizes reconstructed",
     "lenet5": _SURE,
     "pyramid_fillin": "layers of 28, 14, 7 and 1 certain, maps of the second reconstructed",
+    **dict.fromkeys(("neocognitron1988", "neocognitron2003"), _THRESHOLDS),
     "add_if_silent": "rules certain, sizes and thresholds reconstructed",
     "committee": "columns and widths certain, how a width is drawn reconstructed",
+    "ciresan_cifar": _LINE,
     "ciresan_gtsrb": _LINE,
     "ciresan_hwdb": _LINE,
     "ciresan_norb": "line of layers reconstructed",
-    "alexnet_ungrouped": _SURE,
+    "alexnet_ungrouped": "layers and counts certain; no result was published",
     "textcnn": "windows and maps certain; the vocabulary is that of the data",
     "unet": _SURE,
+    "spatial_transformer": "the warp certain, error figures from memory, sizes reconstructed",
     "capsnet": _MEMORY,
     "chaos_medium": _LINE,
     "chaos_large": _LINE,
     "eegnet": _SURE,
     **dict.fromkeys(("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"), _MEMORY),
     **dict.fromkeys(("resnet20", "resnet56", "resnet110"), _MEMORY),
+}
+# Whose published figure nobody looked up again.
+RECALLED = {
+    *("ciresan_mlp", "simard2003", "alexnet", "deepface", "googlenet", "spatial_transformer"),
+    *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
+    *("resnet20", "resnet56", "resnet110", "capsnet"),
 }
 SMALL = 100 * 100  # samples of an input whose receptive fields are measured in no time
 
@@ -80,7 +90,7 @@ def card(name: str) -> tuple[str, str]:
         "",
         "## Published and reached",
         "",
-        f"Published: {facts.headline}.",
+        f"Published: {facts.headline}{' [from memory]' * (name in RECALLED)}.",
         "",
         *_reached(name),
     ]

@@ -50,7 +50,7 @@ def alexnet(spec: Spec, dropout: float = 0.5) -> nn.Module:
 
     On 3 x 227 x 227 with 1,000 classes; the paper says 224, which its strides do not tile.
     Layers: 34,944, 307,456, 885,120, 663,936, 442,624, 37,752,832, 16,781,312, 4,097,000
-    [certain].
+    [certain; its error is from memory].
 
     Shape: (N, C, *S) -> (N, K)
     Args:

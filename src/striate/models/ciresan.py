@@ -86,7 +86,7 @@ def ciresan_mlp(spec: Spec, units: str = "2500-2000-1500-1000-500") -> nn.Module
             2000-1500-1000-500.
 
     Source: Ciresan, Meier, Gambardella, Schmidhuber 2010, Deep, Big, Simple Neural Nets for
-        Handwritten Digit Recognition, Neural Computation 22(12) [certain].
+        Handwritten Digit Recognition, Neural Computation 22(12) [its table is from memory].
     """
     return written(spec, "-".join(f"{word}N" for word in units.split("-")))
 
@@ -123,7 +123,8 @@ def chaos_small(spec: Spec) -> nn.Module:
     """Build the small net of CHAOS: 6,405 parameters on 1 x 29 x 29 with 10 classes.
 
     Source: Viebke, Memeti, Pllana, Abraham 2017, CHAOS: a parallelization scheme for training
-        convolutional neural networks on Intel Xeon Phi, arXiv:1702.07908 [tables certain].
+        convolutional neural networks on Intel Xeon Phi, arXiv:1702.07908 [tables from
+        memory, the count follows].
     """
     return written(spec, "5C4-MP2-10C5-MP3-50N")
 

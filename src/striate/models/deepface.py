@@ -13,8 +13,8 @@ __all__ = ["deepface"]
 def deepface(spec: Spec, dropout: float = 0.5) -> nn.Module:
     """Build DeepFace: two shared layers, three locally connected ones, two of units.
 
-    118,923,774 parameters on 3 x 152 x 152 with 4,030 classes [sizes certain; the paper says
-    more than 120 million].
+    118,923,774 parameters on 3 x 152 x 152 with 4,030 classes [sizes and result from memory,
+    the count follows; the paper says more than 120 million].
 
     Shape: (N, C, *S) -> (N, K)
     Args:

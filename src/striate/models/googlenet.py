@@ -125,7 +125,7 @@ def _helper(axes: int, channels: int, size: tuple[int, ...], classes: int) -> nn
 def googlenet(spec: Spec, aux: bool = False, dropout: float = 0.4) -> nn.Module:
     """Build GoogLeNet: 6,998,552 parameters on 3 x 224 x 224 with 1,000 classes.
 
-    13,378,280 with both helpers [certain].
+    13,378,280 with both helpers [certain; its error is from memory].
 
     Shape: (N, C, *S) -> (N, K)
     Args:

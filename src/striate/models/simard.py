@@ -14,9 +14,9 @@ __all__ = ["simard2003"]
 def simard2003(spec: Spec) -> nn.Module:
     """Build the net: two convolutions of stride 2 take the place of subsampling.
 
-    132,540 parameters on 1 x 29 x 29 with 10 classes: 130, 6,300, 125,100, 1,010 [certain]. An
-    even size gets one sample more after each axis, as the paper's 28 became 29. The transfer
-    function is reconstructed.
+    132,540 parameters on 1 x 29 x 29 with 10 classes: 130, 6,300, 125,100, 1,010 [certain; its
+    error is from memory]. An even size gets one sample more after each axis, as the paper's 28
+    became 29. The transfer function is reconstructed.
 
     Shape: (N, C, *S) -> (N, K)
     Raises:
