@@ -47,7 +47,7 @@ def test_a_page_says_which_numbers_are_certain(name):
     """C-82: certain, reconstructed or from memory, in the builder's own words or in MARKS."""
     page = (PAGES / f"{name}.md").read_text(encoding="utf-8")
     about = page.split("\n## ")[0]
-    assert re.search(r"\b(certain|reconstructed|memory)\b", about)
+    assert re.search(r"\b(certain|reconstructed|memory|of our own)\b", about)
 
 
 @pytest.mark.parametrize(
@@ -76,6 +76,12 @@ def test_a_table_of_layers_from_memory_is_not_called_certain(name):
     about = (PAGES / f"{name}.md").read_text(encoding="utf-8").split("\n## ")[0]
     assert "from memory" in " ".join(about.split())
     assert not re.search(r"\b(tables|sizes|layers|\[)\s*certain", about)
+
+
+def test_a_variant_of_our_own_is_not_called_the_papers_net():
+    about = (PAGES / "unet.md").read_text(encoding="utf-8").split("\n## ")[0]
+    assert "variant of our own" in about
+    assert "certain" not in about.replace("Certain or not", "")
 
 
 def test_nothing_is_claimed_on_data_that_are_not_here():

@@ -35,7 +35,8 @@ MARKS = {
     "ciresan_norb": "line of layers reconstructed",
     "alexnet_ungrouped": "layers and counts certain; no result was published",
     "textcnn": "windows and maps certain; the vocabulary is that of the data",
-    "unet": _SURE,
+    "unet": "a variant of our own on the paper's levels and widths: batch norm, maps that keep "
+    "their size, sides of 256; its count is not the paper's",
     "spatial_transformer": "the warp certain, error figures from memory, sizes reconstructed",
     "capsnet": _MEMORY,
     "chaos_medium": _LINE,
