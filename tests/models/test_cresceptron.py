@@ -1,11 +1,13 @@
 """C-53: growth that stops; recall of every view; the answer followed back to its pixels."""
 
 import itertools
+import sys
 
 import pytest
 import torch
 
 from striate.models import build
+from striate.models.cresceptron import Cresceptron
 from striate.spec import Spec
 
 SPEC = Spec(channels=1, size=(24, 24), classes=("cross", "ring"))
@@ -38,6 +40,31 @@ def test_every_view_is_recalled_and_the_second_pass_adds_nothing():
     assert (net(x).argmax(1) == y).all()
     net.learn(x, y, 0.9)
     assert net.planes() == before
+
+
+@pytest.mark.parametrize("batch", [1, 3, 4, 10])
+def test_whatever_the_batches_a_second_pass_adds_nothing_and_every_view_is_recalled(batch):
+    """C-53: a batch that makes a level grow changes what the levels above say of earlier views."""
+    net = build("cresceptron", SPEC)
+    x, y = views(12)
+    for _ in range(2):
+        for part in torch.arange(12).split(batch):
+            net.learn(x[part], y[part], 0.0)
+        counts = net.planes()
+        assert (net(x).argmax(1) == y).all()
+        for part in torch.arange(12).flip(0).split(batch):  # in another order too
+            net.learn(x[part], y[part], 0.5)
+        assert net.planes() == counts
+
+
+def test_the_views_that_are_gone_over_again_are_the_last(monkeypatch):
+    monkeypatch.setattr(sys.modules[Cresceptron.__module__], "KEPT", 4)
+    net = build("cresceptron", SPEC)
+    x, y = views(6)
+    for part in torch.arange(6).split(2):
+        net.learn(x[part], y[part], 0.0)
+    assert torch.equal(net.views, x[2:])
+    assert torch.equal(net.shown, y[2:])
 
 
 def test_a_view_that_two_classes_share_is_not_learnt_for_ever():

@@ -15,6 +15,8 @@ __all__ = ["Cresceptron", "Directions", "cresceptron"]
 
 BLUR = 1.0  # sigma behind each node reduction, in samples
 MOST = 2000  # detectors of a level
+KEPT = 2000  # views that are gone over again when something was made
+AT_ONCE = 64  # views whose maps are held at a time
 ALIKE = 1 - 1e-5  # likeness of what is remembered already
 
 
@@ -77,7 +79,8 @@ class Cresceptron(nn.Module):
 
     Learning a view of a class: at each level, wherever something is to be seen and no detector
     answers, one is made of it; if the top does not answer with the right class, a node remembers
-    the whole. It slides over larger pictures; `segment` follows the maxima back to the edges.
+    the whole. It slides over larger pictures; `segment` follows the maxima back to the edges. What
+    it learnt from it keeps, the last 2,000 views: a bundle holds them.
 
     Shape: (N, C, H, W) -> (N, K), the answer of the best node of each class at its best place
 
@@ -88,7 +91,9 @@ class Cresceptron(nn.Module):
     """
 
     label: Tensor
-    grows = ("label",)
+    views: Tensor
+    shown: Tensor
+    grows = ("label", "views", "shown")
 
     def __init__(self, spec: Spec, theta: float, pool: str) -> None:
         super().__init__()
@@ -106,6 +111,8 @@ class Cresceptron(nn.Module):
         self.levels = nn.ModuleList(Level(8, theta, pool) for _ in range(2))
         self.top = Likeness(0, side, 0, 0.0)
         self.register_buffer("label", torch.zeros(0, dtype=torch.int64))
+        self.register_buffer("views", torch.zeros(0, spec.channels, *spec.size))  # learnt from
+        self.register_buffer("shown", torch.zeros(0, dtype=torch.int64))  # their classes
 
     def planes(self) -> list[int]:
         """Return how many detectors each level has, and how many nodes the top."""
@@ -136,20 +143,46 @@ class Cresceptron(nn.Module):
         """Grow level by level, then on top; return the loss of the answers before.
 
         A level is complete before the next one sees it, and the top goes over the views until all
-        are known: the same views again find nothing that they have no word for.
+        are known. What a new view adds changes what the levels above say of old ones, so these are
+        gone over too: the same views again find nothing that they have no word for.
         """
-        below = self.edges(self.light(x))
-        for level in self.levels:
-            for view in below:
-                level.detect.add_where_silent(view[None], self.theta, MOST)  # type: ignore[union-attr, operator]
-            below = level(below)
+        known = [self._was_shown(*view) for view in zip(x, y, strict=True)]
+        if all(known):
+            return F.cross_entropy(self(x), y)
+        new = ~torch.tensor(known, device=x.device)
+        old = min(len(self.views), max(0, KEPT - int(new.sum())))
+        self.views = torch.cat([self.views[len(self.views) - old :], x[new]])
+        self.shown = torch.cat([self.shown[len(self.shown) - old :], y[new]])
+        below = self._grow_levels(old)
         first = None
         while True:
             nodes = len(self.label)
-            said = torch.cat([self._recall(u[None], k) for u, k in zip(below, y, strict=True)])
+            each = zip(below, self.shown, strict=True)
+            said = torch.cat([self._recall(u[None], label) for u, label in each])
             first = said if first is None else first
             if len(self.label) == nodes:
-                return F.cross_entropy(20 * first, y)
+                return F.cross_entropy(20 * first[old:], self.shown[old:])
+
+    def _grow_levels(self, old: int) -> Tensor:
+        """Let the levels learn the views; return what the last says of each.
+
+        Args:
+            old: views that each level knows, as long as the one below says of them what it said.
+        """
+        below = self.edges(self.light(self.views))
+        for level in self.levels:
+            likeness: Likeness = level.detect  # type: ignore[assignment]
+            before = len(likeness.x)
+            for view in below[old:]:
+                likeness.add_where_silent(view[None], self.theta, MOST)
+            old = old if len(likeness.x) == before else 0
+            below = torch.cat([level(some) for some in below.split(AT_ONCE)])
+        return below
+
+    def _was_shown(self, view: Tensor, label: Tensor) -> bool:
+        """Tell whether a view was learnt as one of this class."""
+        same = self.shown == label
+        return bool((self.views[same] == view).flatten(1).all(1).any())
 
     def _recall(self, below: Tensor, label: Tensor) -> Tensor:
         """Make a node of a view that is not known as what it is; return the likenesses before."""
