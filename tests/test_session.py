@@ -64,6 +64,17 @@ def test_a_budget_that_all_else_eats_is_warned_of(session, budget, trained, warn
         assert re.search(r"--seconds 1[3-6] would give training about half", said)
 
 
+@pytest.mark.parametrize(("budget", "warns"), [(6, True), (7, False), (0, False)])
+def test_a_budget_that_is_overrun_is_warned_of(session, budget, warns):
+    session.recipe = RECIPE.model_copy(update={"seconds": budget})
+    session.before, session.born = 3.0, time.monotonic() - 5.0  # 8 s in all
+    state = State.start(session.model, RECIPE)
+    state.seconds, state.index = 7.0, 4
+    said = short_budget(session, state)
+    assert said.startswith("warning: the run took 8.0 s of --seconds 6 (updates: 4): ") == warns
+    assert bool(said) == warns
+
+
 def test_training_batches_are_shuffled_and_scoring_batches_are_not(session):
     rows = session.material.split.train
     assert session.loader(rows, train=True).shuffle

@@ -28,6 +28,7 @@ __all__ = ["Keeper", "Session", "interruptible", "short_budget", "weights_of"]
 
 # Samples answered at a time: on a CPU the maps of more leave its caches, and double the memory.
 ANSWERED = {"cpu": 64}
+OVERRUN = 1.2  # of a time budget: beyond it a run says that it took longer
 REPORT_SECONDS = 1.0  # to write report and bundle, kept free at the end of a time budget
 
 
@@ -94,11 +95,21 @@ def weights_of(material: Material, recipe: Recipe) -> np.ndarray | None:
 
 
 def short_budget(run: Session, state: State) -> str:
-    """Return a warning where a time budget left the training less than a quarter, else ""."""
+    """Return a warning where a time budget left the training less than a quarter, or was overrun.
+
+    Else "".
+    """
     total = run.before + time.monotonic() - run.born
     rest = total - state.seconds
-    if not run.recipe.seconds or state.seconds >= total / 4:
+    if not run.recipe.seconds:
         return ""
+    if state.seconds >= total / 4:
+        over = total > OVERRUN * run.recipe.seconds
+        return over * (
+            f"warning: the run took {total:.1f} s of --seconds {run.recipe.seconds:g} "
+            f"(updates: {state.index}): an update, or what comes after the last one, took longer "
+            "than those before it"
+        )
     return (
         f"warning: start-up, scoring and saving took {rest:.1f} s; of --seconds "
         f"{run.recipe.seconds:g} that left {state.seconds:.1f} s to train "

@@ -1,9 +1,11 @@
 """C-74 in the small: one worker is SGD to the bit, nothing is lost, a seed replays, locks hold."""
 
+import sys
 import time
 
 import pytest
 import torch
+import torch.multiprocessing as mp
 from torch import nn
 
 from striate.errors import RecipeError
@@ -189,6 +191,30 @@ def test_two_workers_learn(bars, publication):
     for _ in steps(model, loader, recipe, loss=LOSS, state=State.start(model, recipe)):
         pass
     assert LOSS(model, x, y).item() < 0.9 * before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere workers are not forked")
+def test_what_a_first_call_costs_is_paid_once_and_is_no_training(bars):
+    _, loader, _ = bars(count=64)
+    model, paid, payments = Pull(), [], mp.get_context("fork").Value("i", 0)
+    recipe = RECIPE.model_copy(update={"processes": 2, "epochs": 2})
+    dice = torch.get_rng_state()
+
+    def dear(model, x, y):
+        if not paid:
+            paid.append(True)
+            time.sleep(1)
+            with payments.get_lock():
+                payments.value += 1
+        torch.rand(1)
+        return model(x)
+
+    state = State.start(model, recipe)
+    for _ in steps(model, loader, recipe, loss=dear, state=state, seconds=30):
+        assert torch.equal(torch.get_rng_state(), dice)
+    assert payments.value == 1
+    assert state.index == 2 * len(loader)
+    assert state.seconds < 1
 
 
 def test_a_loss_that_is_not_finite_stops_everybody(bars):

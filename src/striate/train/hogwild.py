@@ -242,6 +242,7 @@ def steps(
     locks = [how.Lock() for _ in layers_of(model)] if recipe.publication == "layers" else []
     taken, stop, said = how.Value("q", state.index), how.Event(), how.SimpleQueue()
     losses = torch.full((recipe.processes,), torch.nan).share_memory_()
+    budget = max(1e-3, budget - _first_call(model, loader, loss, state))
     begun = time.monotonic() - state.seconds
     shared = Shared(model, recipe, total, budget, begun, taken, locks, losses, stop)
     workers = [
@@ -260,6 +261,20 @@ def steps(
         stop.set()
         for worker in workers:
             worker.join(10)
+
+
+def _first_call(model: nn.Module, loader: Loader, loss: Loss, state: State) -> float:
+    """Compute one loss before the workers start; return the seconds that it took.
+
+    A first call imports modules and tries kernels, for seconds; workers that are forked later need
+    not, each of them. There is no backward pass: PyTorch forbids one in a process forked after it
+    where there is a GPU.
+    """
+    began = time.monotonic()
+    model.train()
+    with torch.random.fork_rng(devices=[]):  # the workers draw what they drew without it
+        loss(model, *loader.batch_at(state.index))
+    return time.monotonic() - began
 
 
 def _followed(shared: Shared, workers: list[Any], loader: Loader, state: State) -> Iterator[Step]:
