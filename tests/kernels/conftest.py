@@ -1,6 +1,7 @@
 """The kernels, where they are built; every instruction set that this CPU has."""
 
 from collections import Counter
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -39,6 +40,24 @@ def two_threads():
     torch.set_num_threads(2)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(params=["bfloat16", "float64", "meta"])
+def other_defaults(request):
+    """Return a context in which new tensors have another type, or lie on another device."""
+    if request.param == "meta":
+        return torch.device("meta")
+
+    @contextmanager
+    def typed():
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(getattr(torch, request.param))
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(before)
+
+    return typed()
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """Every algorithm against float64, over shapes that fit no vector, tile or thread."""
 
+from math import inf
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,10 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from striate.kernels.convolution import convolution
+from striate.kernels.convolution import convolution, convolved
 from striate.kernels.dispatch import DEPTHWISE, DIRECT, TORCH, WINOGRAD
 from striate.kernels.geometry import last
 from striate.kernels.library import run
+from striate.kernels.prepared import Memo
 
 SHAPES = [  # n, c, o, h, w, padding
     (2, 3, 5, 7, 9, (1, 1)),
@@ -545,3 +548,29 @@ def test_numbers_that_are_none_stay_where_they_were_made(ours):
     y = convolution(x, weight, padding=(1, 1))
     assert y[0, 0, 0, 0].isnan()
     assert (y[0, 0, 8:, 8:] == 0).all()
+
+
+@pytest.mark.parametrize("algorithm", [DIRECT, 4])
+def test_the_defaults_of_torch_decide_nothing(ours, other_defaults, algorithm):
+    """Neither its type nor its device: what the library writes to is as large as it thinks."""
+    ours(algorithm)
+    x, weight, shift, dy, _, _ = pictures(2, 20, 40, 6, 5, (1, 1))
+    how, memo = {"padding": (1, 1)}, Memo(lambda weight: [weight.clone()])
+    with torch.no_grad():
+        fixed = memo(weight)[0]
+
+    def answers():
+        parts = [part.detach().requires_grad_() for part in (x, weight, shift)]
+        y = convolution(*parts, **how)
+        one = [1, 1]
+        with torch.no_grad():
+            ready = convolved(x, fixed, shift, None, -inf, inf, one, one, one, 1)
+        return y.detach(), ready, *torch.autograd.grad(y, parts, dy)
+
+    wanted = answers()
+    fixed.striate_kept.clear()
+    with other_defaults:
+        found = answers()
+    for one, other in zip(found, wanted, strict=True):
+        assert (one.dtype, one.device) == (other.dtype, other.device)
+        assert torch.equal(one, other)

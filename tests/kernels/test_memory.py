@@ -102,3 +102,12 @@ def test_little_memory_is_torchs(monkeypatch):
     x = empty(1, 2, (3,))
     assert x.untyped_storage().resizable()
     assert not memory.pool.lent
+
+
+@pytest.mark.parametrize("large", [0, memory.LARGE])
+def test_it_is_float32_on_the_cpu_whatever_the_defaults_are(monkeypatch, other_defaults, large):
+    monkeypatch.setattr(memory, "LARGE", large)
+    monkeypatch.setattr(memory, "pool", Pool())
+    with other_defaults:
+        x = empty(2, 3, (4, 5))
+    assert (x.dtype, x.device.type, x.shape) == (torch.float32, "cpu", (2, 3, 4, 5))

@@ -158,3 +158,14 @@ def test_gradients_are_never_asked_of_them(together):
     net = Sum(block(8, 40, 8))
     torch.compile(net, backend="striate")(torch.randn(2, 8, 9, 9)).sum().backward()
     assert not together
+
+
+@pytest.mark.parametrize("c", [0, 4])
+def test_the_defaults_of_torch_decide_nothing(other_defaults, c):
+    given = parts(c, 6, 5, (3, 3))
+    wanted = ours.arranged(*given)
+    with other_defaults:
+        found = ours.arranged(*given)
+    for one, other in zip(found, wanted, strict=True):
+        assert (one.dtype, one.device) == (other.dtype, other.device)
+        assert torch.equal(one, other)

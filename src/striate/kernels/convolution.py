@@ -208,7 +208,7 @@ def _prepared(own: Conv, weight: Tensor, kernels: int) -> Tensor | None:
         return None
     key = (own.tile, level(), own.groups, kernels - weight.data_ptr(), *own.kernel)
     if key not in versions:
-        versions[key] = torch.empty(floats(own))
+        versions[key] = weight.new_empty(floats(own))
         run("prepare", own, kernels, versions[key].data_ptr())
     return versions[key]
 
@@ -270,7 +270,7 @@ def convolve_weight(
     autograd copies a gradient that lies in another order than its parameter.
     """
     o, c = dy.shape[1], x.shape[1] // groups
-    dw = empty(o, c, kernel) if channels_last else torch.empty(o, c, *kernel)
+    dw = empty(o, c, kernel) if channels_last else x.new_empty(o, c, *kernel)
     how = (stride, padding, dilation, groups)
     call, own, offset = planned("weight", x.shape[0], x.shape[2:], dw, *how)
     kernels = dw.data_ptr() + offset

@@ -10,6 +10,7 @@ from collections import OrderedDict, deque
 from collections.abc import Sequence
 from math import prod
 from threading import Lock
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +19,8 @@ __all__ = ["LARGE", "Pool", "empty"]
 
 LARGE = 4 << 20  # bytes from which on memory is kept
 WINDOW = 1000  # blocks lent, some steps of a training
+# What the library reads and writes, whatever torch.set_default_dtype and _device say.
+KIND: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
 
 
 class Pool:
@@ -45,13 +48,13 @@ class Pool:
             block = self._idle(count)
             if block is None:
                 self._release()
-                block = torch.empty(count)
+                block = torch.empty(count, **KIND)
             self.lent += count
             self._count()
         seen = (ctypes.c_float * count).from_address(block.data_ptr())
         weakref.finalize(seen, self.back.append, block).atexit = False
         storage = torch.frombuffer(seen, dtype=torch.float32).untyped_storage()
-        return torch.empty(0).set_(storage, 0, tuple(shape), tuple(stride))
+        return torch.empty(0, **KIND).set_(storage, 0, tuple(shape), tuple(stride))
 
     def _collect(self) -> None:
         while self.back:
@@ -85,7 +88,7 @@ def empty(n: int, c: int, size: Sequence[int]) -> Tensor:
     """
     shape, order = (n, c, *size), (0, *range(2, len(size) + 2), 1)
     if 4 * prod(shape) < LARGE:
-        return torch.empty_permuted(shape, order)
+        return torch.empty_permuted(shape, order, **KIND)
     strides = dict(zip(reversed(order), _strides([shape[k] for k in reversed(order)]), strict=True))
     return pool.take(shape, [strides[k] for k in range(len(shape))])
 

@@ -41,7 +41,7 @@ def arranged(weights: list[Tensor], biases: list[Tensor | None]) -> list[Tensor]
         The first kernel, its bias, the second one, its bias, and the last kernel.
     """
     *rows, back = (weight.flatten(1) for weight in weights)
-    found = [torch.empty(0) for _ in range(4 - 2 * len(rows))]
+    found = [back.new_empty(0) for _ in range(4 - 2 * len(rows))]
     for row, bias in zip(rows, biases, strict=False):
         shift = row.new_zeros(len(row)) if bias is None else bias
         found += [_blocks(_padded(row, 0)), _padded(shift, 0)]
