@@ -1,10 +1,15 @@
 """What weights alone decide is computed once, and again whenever they change."""
 
+import time
+from math import inf
+from threading import Event, Thread
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from striate.kernels import convolution
 from striate.kernels.compiled import backend
 from striate.kernels.library import Memory
 from striate.kernels.prepared import Memo, kept
@@ -98,6 +103,56 @@ def test_what_is_kept_of_a_result_goes_with_it(memo):
     assert kept(x) is None
     x += 1
     assert held(x)[0] is not first
+
+
+def test_threads_get_what_is_made_of_their_own_tensors():
+    x, y, begun, done = torch.ones(8), torch.full((8,), 2.0), Event(), Event()
+
+    def compute(one):
+        if one is x:
+            begun.set()
+            assert done.wait(5)
+        return [one + 0]
+
+    held, found = Memo(compute), []
+    thread = Thread(target=lambda: found.extend(held(x)))
+    thread.start()
+    assert begun.wait(5)
+    assert torch.equal(held(y)[0], y)
+    done.set()
+    thread.join()
+    assert torch.equal(found[0], x)
+    assert torch.equal(held(y)[0], y)
+
+
+@pytest.mark.parametrize("algorithm", [1, 4])
+@torch.no_grad()
+def test_kernels_are_made_ready_before_another_thread_reads_them(monkeypatch, ours, algorithm):
+    ours(algorithm)
+    weight = Memo(lambda one: [one + 0])(torch.randn(16, 16, 3, 3))[0]
+    x, one, begun, true = torch.randn(1, 16, 8, 8), [1, 1], Event(), convolution.run
+
+    def slowly(name, *given):
+        if name == "prepare" and not begun.is_set():
+            begun.set()
+            time.sleep(0.2)
+        true(name, *given)
+
+    def answer(found):
+        found.append(
+            convolution.convolved(x, weight, None, None, -inf, inf, one, one, one, 1).clone()
+        )
+
+    monkeypatch.setattr(convolution, "run", slowly)
+    found = [], []
+    thread = Thread(target=answer, args=(found[0],))
+    thread.start()
+    assert begun.wait(5)
+    answer(found[1])
+    thread.join()
+    wanted = F.conv2d(x, weight, padding=1)
+    for (y,) in found:
+        torch.testing.assert_close(y, wanted, rtol=1e-4, atol=1e-4)
 
 
 class Hyper(nn.Module):

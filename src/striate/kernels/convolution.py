@@ -207,10 +207,12 @@ def _prepared(own: Conv, weight: Tensor, kernels: int) -> Tensor | None:
     if versions is None:
         return None
     key = (own.tile, level(), own.groups, kernels - weight.data_ptr(), *own.kernel)
-    if key not in versions:
-        versions[key] = weight.new_empty(floats(own))
-        run("prepare", own, kernels, versions[key].data_ptr())
-    return versions[key]
+    ready = versions.get(key)
+    if ready is None:
+        ready = weight.new_empty(floats(own))
+        run("prepare", own, kernels, ready.data_ptr())
+        versions[key] = ready  # once it is whole: another thread may ask meanwhile
+    return ready
 
 
 @torch.library.custom_op("striate::convolve_input", mutates_args=(), device_types="cpu")

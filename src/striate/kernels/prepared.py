@@ -6,6 +6,7 @@ and kernels in the order in which oneDNN reads them.
 
 import operator
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,6 +17,23 @@ from torch.nn import Parameter
 from striate.kernels.library import Memory
 
 __all__ = ["Memo", "kept", "split"]
+
+
+@dataclass(frozen=True)
+class Held:
+    """What was made of some tensors, and how they were then.
+
+    Args:
+        seen: which they are, and in which version.
+        memory: where they lie; None where a change might not be seen.
+        mark: its fingerprint.
+        result: what was made of them.
+    """
+
+    seen: tuple[Any, ...]
+    memory: Memory | None
+    mark: int | None
+    result: list[Tensor]
 
 
 class Memo:
@@ -32,22 +50,20 @@ class Memo:
 
     def __init__(self, compute: Callable[..., Sequence[Tensor]]) -> None:
         self.compute = compute
-        self.seen: tuple[Any, ...] = ()
-        self.memory: Memory | None = None
-        self.mark: int | None = None
-        self.result: list[Tensor] = []
+        self.held: Held | None = None
 
     def __call__(self, *given: Any) -> list[Tensor]:
         """Return what the function makes of the tensors."""
-        seen = tuple(map(_seen, given))
-        if seen != self.seen:
-            self.seen, self.memory, self.mark = seen, _memory(given), None
-        mark = None if self.memory is None else self.memory.fingerprint()
-        if mark is None or mark != self.mark:
-            with torch.no_grad():
-                self.result = [_owned(one) for one in self.compute(*given)]
-            self.mark = mark
-        return self.result
+        held, seen = self.held, tuple(map(_seen, given))
+        same = held is not None and held.seen == seen
+        memory = held.memory if held is not None and same else _memory(given)
+        mark = None if memory is None else memory.fingerprint()
+        if held is not None and same and mark is not None and mark == held.mark:
+            return held.result
+        with torch.no_grad():
+            result = [_owned(one) for one in self.compute(*given)]
+        self.held = Held(seen, memory, mark, result)  # at once: other threads may ask meanwhile
+        return result
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Memo, (self.compute,)
