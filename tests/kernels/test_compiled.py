@@ -124,6 +124,51 @@ def test_a_step_of_training_is_the_same(name):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5, msg=name)
 
 
+BOTH = [(6, 12), (5, 16), (9, 14)]  # batch and height; a graph of symbols comes with the second
+BATCHES = [(6, 12), (5, 12), (9, 12)]
+SIZES = [*((name, BOTH) for name in NAMES), ("odd", BATCHES), ("plain", BATCHES)]
+
+
+@pytest.mark.parametrize(("name", "sizes"), SIZES, ids=str)
+def test_training_goes_on_with_other_sizes(name, sizes):
+    plain = networks()[name]
+    fast = copy.deepcopy(plain)
+    compiled = torch.compile(fast, backend=backend)
+    for batch, height in sizes:
+        fast.load_state_dict(plain.state_dict())
+        x = torch.randn(batch, 3, height, 12)
+        wanted, found = step(plain, x), step(compiled, x)
+        largest = max(float(grad.norm()) for grad in wanted)
+        for one, other in zip(found, wanted, strict=True):
+            assert (one - other).norm() < 0.02 * other.norm() + 1e-4 * largest
+        for one, other in zip(fast.buffers(), plain.buffers(), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "sizes"), SIZES, ids=str)
+@torch.no_grad()
+def test_inference_goes_on_with_other_sizes(name, sizes):
+    plain = networks()[name]
+    plain(torch.randn(6, 3, 12, 12))  # statistics
+    fast = torch.compile(copy.deepcopy(plain.eval()), backend=backend)
+    for batch, height in sizes:
+        x = torch.randn(batch, 3, height, 12)
+        torch.testing.assert_close(fast(x), plain(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["plain", "inverted"])
+def test_sizes_that_change_cost_no_operator(monkeypatch, name):
+    """A graph of symbols has as many of ours as one of numbers."""
+    net, found = networks()[name], []
+    for dynamic in (False, True):
+        torch._dynamo.reset()
+        x = torch.randn(4, 3, 12, 12)
+        text = graphs(monkeypatch, torch.compile(net, backend=backend, dynamic=dynamic), x)
+        found.append(sorted(target for target in text if "striate" in target))
+        monkeypatch.undo()
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_inference_is_the_same(name):
     plain, x = networks()[name], torch.randn(6, 3, 12, 12)

@@ -5,7 +5,7 @@ import operator
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from striate.kernels.nodes import call, original, parts, readers, value
+from striate.kernels.nodes import call, count, numbers, original, parts, readers, sizes, value
 
 aten = torch.ops.aten
 
@@ -55,3 +55,22 @@ def test_what_a_call_gives_is_known_at_once():
             least = call(top, operator.getitem, top, 1)
     assert tuple(value(least).shape) == (3, 2)
     assert value(least).dtype == torch.int64
+
+
+def test_sizes_are_numbers_where_they_are_known_and_nodes_where_not():
+    def two(x):
+        return x.sum((2, 3)), x.relu()
+
+    x = torch.randn(4, 3, 5, 6)
+    own = make_fx(two, tracing_mode="fake")(x)
+    (node,) = own.graph.find_nodes(op="placeholder")
+    assert (sizes(node), count(node)) == ([5, 6], 360)
+    own = make_fx(two, tracing_mode="symbolic")(x)
+    node, relu = own.graph.find_nodes(op="placeholder")[0], only(own.graph, aten.relu.default)
+    with own.graph.inserting_before(relu):
+        found = [*sizes(node), count(node)]
+    assert numbers(readers(node)) == {relu, only(own.graph, aten.sum.dim_IntList)}
+    own.graph.output_node().args = (found,)
+    own.recompile()
+    assert [int(value(one)) for one in found] == [5, 6, 360]
+    assert own(torch.randn(2, 3, 7, 8)) == [7, 8, 336]

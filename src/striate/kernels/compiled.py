@@ -26,7 +26,7 @@ from striate.kernels import chains, convolution, norm, separable, stages  # noqa
 from striate.kernels.convolution import transposed
 from striate.kernels.geometry import lies_last
 from striate.kernels.library import reason
-from striate.kernels.nodes import call, original, parts, readers, value
+from striate.kernels.nodes import call, count, original, parts, readers, sizes, value
 from striate.kernels.prepared import Memo, split
 
 __all__ = ["backend", "rewrite"]
@@ -226,7 +226,7 @@ def _convolve(node: Node) -> None:
     if not turned:
         node.replace_all_uses_with(call(node, ours.convolve.default, x, weight, bias, *how))
         return
-    known = transposed(value(x), value(weight), *how[:2], extra, *how[2:])  # type: ignore[arg-type]
+    known = _transposed(x, weight, *how[:2], extra, *how[2:])
     if known is None:
         return
     y = call(node, ours.convolve_input.default, x, weight, *known)
@@ -236,24 +236,32 @@ def _convolve(node: Node) -> None:
     node.replace_all_uses_with(y)
 
 
+def _transposed(x: Any, weight: Any, *how: Any) -> tuple[Any, ...] | None:
+    """Return what a transposed convolution is told; None where it is PyTorch's to compute.
+
+    The size of its answer is computed here, so that of x must be known.
+    """
+    known = all(isinstance(n, int) for n in (*value(x).shape[2:], *value(weight).shape))
+    return transposed(value(x), value(weight), *how) if known else None
+
+
 def _convolve_backward(node: Node) -> None:
     dy, x, weight, _, stride, padding, dilation, turned, extra, groups, wanted = node.args
     if not _ours(dy, x, weight) or value(x).dim() != value(weight).dim():
         return
     how = (list(stride), list(padding), list(dilation), groups)  # type: ignore[arg-type]
-    if turned and transposed(value(x), value(weight), *how[:2], extra, *how[2:]) is None:  # type: ignore[arg-type]
+    if turned and _transposed(x, weight, *how[:2], extra, *how[2:]) is None:
         return
     found = parts(node)
     if 0 in found and wanted[0]:  # type: ignore[index]
-        size = list(value(x).shape[2:])
         gradient = (
             call(node, ours.convolve.default, dy, weight, None, *how)
             if turned
-            else call(node, ours.convolve_input.default, dy, weight, size, *how)
+            else call(node, ours.convolve_input.default, dy, weight, sizes(x), *how)
         )
         found[0].replace_all_uses_with(gradient)
     if 1 in found and wanted[1]:  # type: ignore[index]
-        size, order = list(value(weight).shape[2:]), lies_last(value(weight))
+        size, order = sizes(weight), lies_last(value(weight))
         ends = (dy, x) if turned else (x, dy)
         found[1].replace_all_uses_with(
             call(node, ours.convolve_weight.default, *ends, size, *how, order)
@@ -305,8 +313,7 @@ def _normalise(node: Node) -> None:
     with node.graph.inserting_before(behind.sum or node):
         fused = call(node, ours.normalise.default, x, weight, bias, behind.addend, *how)
         y, mean, variance = (call(node, operator.getitem, fused, k) for k in range(3))
-        rows = value(x).numel() // value(x).shape[1]
-        unbiased = call(node, aten.mul.Tensor, variance, rows / max(rows - 1, 1))
+        unbiased = _unbiased(node, variance, x)
         inverse = call(node, aten.rsqrt.default, call(node, aten.add.Tensor, variance, epsilon))
         new = {
             1: mean,
@@ -322,6 +329,18 @@ def _normalise(node: Node) -> None:
         if mask is not None or behind.activation is None:
             kept = y if mask is not None and behind.sum is not None else None
             _normalise_backward(gradient, mask, kept, (weight, bias, mean, variance, *how))
+
+
+def _unbiased(node: Node, variance: Node, x: Any) -> Node:
+    """Return the variance times n / (n - 1), where n numbers each were seen."""
+    numbers, channels = count(x), value(variance).numel()
+    if isinstance(numbers, int):
+        factor = numbers / max(numbers - channels, channels)
+        return call(node, aten.mul.Tensor, variance, factor)
+    fewer = call(node, operator.sub, numbers, channels)
+    fewer = call(node, torch.sym_max, fewer, channels)
+    sums = call(node, aten.mul.Tensor, variance, numbers)
+    return call(node, aten.div.Tensor, sums, fewer)
 
 
 def _is_gradient(node: Node, x: Any) -> bool:

@@ -1,16 +1,18 @@
 """Nodes of aten's graph: what they are known to give, who reads them, how one is added."""
 
 import operator
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch.fx import Node
 
-__all__ = ["call", "original", "parts", "readers", "value"]
+__all__ = ["call", "count", "numbers", "original", "parts", "readers", "sizes", "value"]
 
 aten = torch.ops.aten
 
 COPIES = (aten.detach.default, aten.clone.default)
+SIZES = (aten.sym_size.int, aten.sym_numel.default)
 
 
 def value(node: Any) -> Any:
@@ -34,6 +36,27 @@ def call(like: Node, target: Any, *args: Any) -> Node:
     return node
 
 
+def sizes(x: Any) -> list[Any]:
+    """Return how many samples a tensor has along its axes behind the first two.
+
+    Numbers where they are known; else, where shapes may change, nodes that say so.
+    """
+    return [_known(n, x, aten.sym_size.int, k) for k, n in enumerate(value(x).shape) if k > 1]
+
+
+def count(x: Any) -> Any:
+    """Return how many numbers a tensor has: a number, or a node that says so."""
+    return _known(value(x).numel(), x, aten.sym_numel.default)
+
+
+def _known(number: Any, x: Any, target: Any, *args: int) -> Any:
+    """Return a number; of a symbol, which means nothing when the graph runs, a node in its place.
+
+    It is added where the graph is being changed.
+    """
+    return number if isinstance(number, int) else call(x, target, x, *args)
+
+
 def original(node: Any) -> Any:
     """Return what a node was before it was copied or detached, perhaps several times."""
     while isinstance(node, Node) and node.target in COPIES:
@@ -47,3 +70,8 @@ def readers(node: Node) -> list[Node]:
     for user in node.users:
         found += readers(user) if user.target in COPIES else [user]
     return found
+
+
+def numbers(found: Iterable[Node]) -> set[Node]:
+    """Return those of some readers that want numbers, not only how many there are."""
+    return {node for node in found if node.target not in SIZES}

@@ -16,7 +16,7 @@ from torch.fx import Graph, Node
 from striate.kernels.geometry import geometry, last, shape_after
 from striate.kernels.library import Normed, Stage, level, run
 from striate.kernels.memory import empty
-from striate.kernels.nodes import call, parts, readers, value
+from striate.kernels.nodes import call, numbers, parts, readers, value
 
 __all__ = ["replace", "stage", "stage_backward"]
 
@@ -186,8 +186,8 @@ def _between(node: Node) -> Between | None:
     first, second, gradient = _taught(x), _taught(users[0]), gradients[0]
     if first is None or second is None:
         return None
-    alone = set(readers(x)) == {node, gradient}
-    alone = alone and set(readers(answer)) == {second.y, second.dweight}
+    alone = numbers(readers(x)) == {node, gradient}
+    alone = alone and numbers(readers(answer)) == {second.y, second.dweight}
     turned = gradient.args[:3] == (x, second.dx, None) and readers(second.dx) == [gradient]
     if not alone or not turned or second.dx.target is not ours.convolve_input.default:
         return None
