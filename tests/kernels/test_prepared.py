@@ -4,6 +4,7 @@ import time
 from math import inf
 from threading import Event, Thread
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -181,6 +182,36 @@ def test_only_what_weights_decide_is_kept(ours):
         assert torch.allclose(steady, net(x)[1], rtol=1e-4, atol=1e-5)
         assert torch.equal(steady, again)
         assert not torch.equal(first, second)  # chance is drawn anew
+
+
+KERNELS = np.ones((64, 64, 3, 3), "float32")
+
+
+class Outer(nn.Module):
+    """Kernels from the picture, and from tensors that are neither parameters nor buffers."""
+
+    def __init__(self):
+        super().__init__()
+        self.lines = nn.Linear(64, 64 * 9)
+        self.held = torch.from_numpy(KERNELS)
+
+    def forward(self, x, given):
+        own = self.lines(x.mean((2, 3))).sum(0).view(64, 1, 3, 3)
+        first = F.conv2d(x, own, padding=1, groups=64)
+        return first, F.conv2d(x, self.held * 2), F.conv2d(x, given * 2)
+
+
+@torch.no_grad()
+def test_kernels_that_no_weights_decide_are_never_kept():
+    """Not even where a change of what they come from cannot be seen."""
+    pixels = torch.randn(2, 64, 16, 16).numpy()
+    net, x, given = Outer().eval(), torch.from_numpy(pixels), torch.from_numpy(KERNELS)
+    compiled = torch.compile(net, backend=backend)
+    for _ in range(2):
+        for found, wanted in zip(compiled(x, given), net(x, given), strict=True):
+            torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-2)
+        pixels.reshape(-1, 256)[:, 100] = 50  # between the lines that a fingerprint reads
+        KERNELS.reshape(-1, 256)[:, 100] = 50
 
 
 @pytest.mark.parametrize("algorithm", [0, 1, 4])

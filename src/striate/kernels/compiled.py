@@ -9,7 +9,7 @@ Nothing is generated, so compiling takes as long as tracing.
 
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from functools import partial
 from math import inf
 from typing import Any
 
@@ -21,12 +21,14 @@ from functorch.compile import (  # type: ignore[import-untyped]
 from torch import Tensor
 from torch._dynamo.backends.common import aot_autograd
 from torch.fx import GraphModule, Node
+from torch.nn import Parameter
 
 from striate.kernels import chains, convolution, norm, separable, stages  # noqa: F401  # norm defines operators
 from striate.kernels.convolution import transposed
+from striate.kernels.followers import Behind, addend_of, behind_of
 from striate.kernels.geometry import lies_last
 from striate.kernels.library import reason
-from striate.kernels.nodes import call, count, original, parts, readers, sizes, value
+from striate.kernels.nodes import call, count, fits, original, parts, readers, sizes, value
 from striate.kernels.prepared import Memo, split
 
 __all__ = ["backend", "rewrite"]
@@ -44,17 +46,32 @@ def backend(graph: GraphModule, inputs: Sequence[Tensor]) -> Callable[..., Any]:
     """Return what runs a traced network: what torch.compile calls."""
     compiler = aot_autograd(
         fw_compiler=_as_it_stands,
-        inference_compiler=_rewritten,
+        inference_compiler=partial(_rewritten, _owned(graph, inputs)),
         partition_fn=_parted,
     )
     return compiler(graph, inputs)
+
+
+def _owned(graph: GraphModule, inputs: Sequence[Any]) -> list[bool]:
+    """Say of each input whether it is a parameter or a buffer: others may change in any call."""
+    nodes = graph.graph.find_nodes(op="placeholder")
+    each = zip(inputs, map(_source, nodes), strict=True)
+    return [isinstance(one, Parameter) or "._buffers[" in source for one, source in each]
+
+
+def _source(node: Node) -> str:
+    """Return where torch.compile found an input: L['self']._buffers['running_mean']."""
+    name = getattr(getattr(node, "_dynamo_source", None), "name", "")
+    return str(name() if callable(name) else name)  # a method in some versions
 
 
 def _as_it_stands(graph: GraphModule, inputs: Sequence[Tensor]) -> Callable[..., Any]:
     return make_boxed_func(graph.forward)
 
 
-def _rewritten(module: GraphModule, inputs: Sequence[Tensor]) -> Callable[..., Any]:
+def _rewritten(
+    owned: Sequence[bool], module: GraphModule, inputs: Sequence[Tensor]
+) -> Callable[..., Any]:
     """Return what runs inference: what weights alone decide is computed when they change."""
     graph = rewrite(module).graph
     if not reason():
@@ -66,9 +83,9 @@ def _rewritten(module: GraphModule, inputs: Sequence[Tensor]) -> Callable[..., A
         for place in READ[node.target]
         for arg in _leaves(node.args[place])
     ]
-    if not weights:
+    if not weights or len(owned) != len(inputs):  # other inputs than those that we know
         return make_boxed_func(module.forward)
-    before, chosen = split(module, weights)
+    before, chosen = split(module, weights, owned)
     _bare(module)
     memo = Memo(before.forward)
     return make_boxed_func(lambda *given: module.forward(*given, *memo(*chosen(given))))
@@ -123,104 +140,12 @@ def rewrite(module: GraphModule) -> GraphModule:
     return module
 
 
-# What a node is
-
-
-def _ours(x: Any, *others: Any) -> bool:
-    """Say whether all of them are float32 on the CPU, x a batch of one to three axes."""
-    known = [value(node) for node in (x, *others) if node is not None]
-    typed = all(
-        isinstance(one, Tensor) and one.dtype == torch.float32 and one.device.type == "cpu"
-        for one in known
-    )
-    return typed and known[0].dim() in (3, 4, 5)
-
-
-# What stands behind it
-
-
-@dataclass(frozen=True)
-class Behind:
-    """What nothing but reads an answer: a sum, an activation with bounds, both or none.
-
-    Args:
-        answer: what they stand behind.
-        sum: the node that adds something.
-        addend: what it adds.
-        activation: the node that keeps answers between bounds.
-        bounds: these.
-    """
-
-    answer: Node
-    sum: Node | None = None
-    addend: Node | None = None
-    activation: Node | None = None
-    bounds: tuple[float, float] = (-inf, inf)
-
-    @property
-    def before(self) -> Node:
-        """What the activation reads."""
-        return self.sum or self.answer
-
-    @property
-    def end(self) -> Node:
-        """The last one, whose answer is wanted."""
-        return self.activation or self.before
-
-    def replace(self, y: Node) -> None:
-        """Let y stand for all of them."""
-        for node in {self.answer, self.before, self.end}:
-            node.replace_all_uses_with(y)
-
-
-def _behind(answer: Node) -> Behind:
-    sum_ = _only_reader(answer)
-    addend = _addend(sum_, answer)
-    if addend is None:
-        sum_ = None
-    activation = _only_reader(sum_ or answer)
-    bounds = _bounds(activation)
-    if bounds is None:
-        return Behind(answer, sum_, addend)
-    return Behind(answer, sum_, addend, activation, bounds)
-
-
-def _only_reader(node: Node) -> Node | None:
-    """Return who reads a node if only one does; the gradient of ReLU6 does not count.
-
-    It asks whether what it reads lies between the bounds, which what is clipped can tell as well.
-    """
-    found = [user for user in readers(node) if user.target is not aten.hardtanh_backward.default]
-    return found[0] if len(found) == 1 and found[0] in node.users else None
-
-
-def _addend(sum_: Node | None, answer: Node) -> Any:
-    """Return what a sum adds to an answer of the same shape; None where it is something else."""
-    if sum_ is None or sum_.target is not aten.add.Tensor or sum_.kwargs:
-        return None
-    first, second = sum_.args
-    addend = second if first is answer else first
-    if not isinstance(addend, Node) or addend is answer or not _ours(addend):
-        return None
-    return addend if value(addend).shape == value(answer).shape else None
-
-
-def _bounds(node: Node | None) -> tuple[float, float] | None:
-    """Return between which bounds an activation keeps its answers; None where it is another one."""
-    if node is None or node.target not in (aten.relu.default, aten.hardtanh.default):
-        return None
-    if node.target is aten.relu.default:
-        return 0.0, inf
-    given: list[Any] = [*node.args[1:], *(-1.0, 1.0)[len(node.args) - 1 :]]
-    return float(given[0]), float(given[1])
-
-
 # What becomes of it
 
 
 def _convolve(node: Node) -> None:
     x, weight, bias, stride, padding, dilation, turned, extra, groups = node.args
-    if not _ours(x, weight) or value(x).dim() != value(weight).dim():
+    if not fits(x, weight) or value(x).dim() != value(weight).dim():
         return
     how = (list(stride), list(padding), list(dilation), groups)  # type: ignore[arg-type]
     if not turned:
@@ -247,7 +172,7 @@ def _transposed(x: Any, weight: Any, *how: Any) -> tuple[Any, ...] | None:
 
 def _convolve_backward(node: Node) -> None:
     dy, x, weight, _, stride, padding, dilation, turned, extra, groups, wanted = node.args
-    if not _ours(dy, x, weight) or value(x).dim() != value(weight).dim():
+    if not fits(dy, x, weight) or value(x).dim() != value(weight).dim():
         return
     how = (list(stride), list(padding), list(dilation), groups)  # type: ignore[arg-type]
     if turned and _transposed(x, weight, *how[:2], extra, *how[2:]) is None:
@@ -273,7 +198,7 @@ def _convolve_backward(node: Node) -> None:
 
 def _finish(node: Node) -> None:
     """Move a sum and an activation into the convolution before them."""
-    behind = _behind(node)
+    behind = behind_of(node)
     if behind.end is node:
         return
     x, weight, bias, *how = node.args
@@ -287,7 +212,7 @@ def _add(node: Node) -> None:
     """Move the sum of two branches' gradients into the convolution that gives one of them."""
     found = readers(node)
     sum_ = found[0] if len(found) == 1 and found[0] in node.users else None
-    addend = _addend(sum_, node)
+    addend = addend_of(sum_, node)
     if addend is None or sum_ is None:
         return
     dy, weight, *how = node.args
@@ -301,9 +226,9 @@ def _normalise(node: Node) -> None:
     x, weight, bias, running_mean, running_var, training, momentum, epsilon = node.args
     found = parts(node)
     answer = found.get(0)
-    if not training or answer is None or not _ours(x, weight, bias):
+    if not training or answer is None or not fits(x, weight, bias):
         return
-    behind = _behind(answer)
+    behind = behind_of(answer)
     statistics = [user for k, part in found.items() if k for user in part.users]
     if behind.sum is not None and any(user < behind.sum for user in statistics):
         behind = Behind(answer)
@@ -381,7 +306,7 @@ def _fold(node: Node) -> None:
     if not isinstance(before, Node) or before.target is not aten.convolution.default:
         return
     x, kernels, shift, *how = before.args
-    if how[3] or len(before.users) != 1 or not _ours(x, kernels, mean) or 0 not in parts(node):
+    if how[3] or len(before.users) != 1 or not fits(x, kernels, mean) or 0 not in parts(node):
         return
     scale = call(node, aten.rsqrt.default, call(node, aten.add.Tensor, variance, epsilon))
     if weight is not None:

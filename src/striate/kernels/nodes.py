@@ -5,9 +5,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.fx import Node
 
-__all__ = ["call", "count", "numbers", "original", "parts", "readers", "sizes", "value"]
+__all__ = ["call", "count", "fits", "numbers", "original", "parts", "readers", "sizes", "value"]
 
 aten = torch.ops.aten
 
@@ -18,6 +19,16 @@ SIZES = (aten.sym_size.int, aten.sym_numel.default)
 def value(node: Any) -> Any:
     """Return what a node is known to give, before it is computed."""
     return node.meta.get("val") if isinstance(node, Node) else node
+
+
+def fits(x: Any, *others: Any) -> bool:
+    """Say whether all of them are float32 on the CPU, x a batch of one to three axes."""
+    known = [value(node) for node in (x, *others) if node is not None]
+    typed = all(
+        isinstance(one, Tensor) and one.dtype == torch.float32 and one.device.type == "cpu"
+        for one in known
+    )
+    return typed and known[0].dim() in (3, 4, 5)
 
 
 def parts(node: Node) -> dict[int, Node]:

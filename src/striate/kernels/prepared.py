@@ -106,12 +106,15 @@ def kept(t: Tensor) -> dict[Any, Tensor] | None:
     return getattr(t, "striate_kept", None)
 
 
-def split(module: GraphModule, wanted: Sequence[Node]) -> tuple[GraphModule, Callable[..., Any]]:
+def split(
+    module: GraphModule, wanted: Sequence[Node], owned: Sequence[bool]
+) -> tuple[GraphModule, Callable[..., Any]]:
     """Take what computes some nodes out of a graph, in place.
 
     Args:
         module: its graph gets another input for each node that was taken out, behind its own.
-        wanted: nodes; those that depend on chance stay where they are.
+        wanted: nodes; those that depend on chance, or on other inputs, stay where they are.
+        owned: of each input, whether it is one of the network's own tensors.
 
     Returns:
         A graph of those nodes, and which of the inputs it takes: inputs -> some of them.
@@ -119,7 +122,11 @@ def split(module: GraphModule, wanted: Sequence[Node]) -> tuple[GraphModule, Cal
     graph, before = module.graph, Graph()
     inputs = list(graph.find_nodes(op="placeholder"))
     needed = {node: _ancestors(node) for node in dict.fromkeys(wanted)}
-    roots = [node for node, ancestors in needed.items() if not any(map(_by_chance, ancestors))]
+    others = {node for node, own in zip(inputs, owned, strict=True) if not own}
+    roots = [
+        node for node, ancestors in needed.items()
+        if others.isdisjoint(ancestors) and not any(map(_by_chance, ancestors))
+    ]  # fmt: skip
     ancestors = set().union(*(needed[node] for node in roots))
     taken = [k for k, node in enumerate(inputs) if node in ancestors]
     copies: dict[Node, Node] = {}
