@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils import parametrize, prune
 
 from striate.kernels import accelerate
 from striate.kernels.compiled import backend
@@ -309,3 +310,185 @@ def test_functions_of_torch_func_see_what_they_would(always_ours):
     for plain, ours in (answers, gradients, slopes):
         torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-5)
     assert not always_ours
+
+
+def nested():
+    """Return a network in which containers stand between convolution and normalisation."""
+    inner = nn.Sequential(nn.Sequential(nn.Conv2d(4, 4, 1)), nn.Sequential(nn.BatchNorm2d(4)))
+    return nn.Sequential(inner, nn.ReLU())
+
+
+@pytest.mark.parametrize("place", ["0.0", "0.1"])
+@torch.no_grad()
+def test_a_hook_on_a_container_sees_what_it_saw(counted, place):
+    seen = []
+    for net in pair(nested()):
+        hook = lambda m, given, y: seen.append((given[0].clone(), y.clone()))  # noqa: E731
+        net.get_submodule(place).register_forward_hook(hook)
+        net(X)
+    for found, wanted in zip(*seen, strict=True):
+        close(found, wanted)
+
+
+@torch.no_grad()
+def test_a_hook_around_both_costs_nothing(counted):
+    fast, plain = pair(nested())
+    wanted, seen = plain(X), []
+    fast[0].register_forward_hook(lambda m, given, y: seen.append(y.clone()))
+    counted.clear()
+    close(fast(X), wanted)
+    close(seen[0].relu(), wanted)
+    assert counted == []
+
+
+@pytest.mark.parametrize("place", ["0.0.0", "0.1.0", "0.1", "0"])
+@torch.no_grad()
+def test_a_forward_that_was_put_in_is_called_as_it_is(place):
+    answers = []
+    for net in pair(nested()):
+        net(X)
+        module = net.get_submodule(place)
+        module.forward = lambda x, old=module.forward: old(x) * 2
+        answers.append(net(X))
+    close(*answers)
+
+
+def use_twice(net):
+    net.second = net.first
+
+
+def put_first(net):
+    net.second, net.first = net.first, nn.Conv2d(4, 4, 1)
+
+
+def put_another(net):
+    net.two = nn.BatchNorm2d(4)
+    trained(net)
+
+
+@pytest.mark.parametrize("change", [use_twice, put_first, put_another])
+@torch.no_grad()
+def test_layers_may_change_places_afterwards(counted, change):
+    class Two(Block):
+        def __init__(self):
+            super().__init__()
+            self.first, self.one = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
+            self.second = nn.Conv2d(4, 4, 1)
+
+    fast, plain = pair(Two())
+    fast(X)
+    for net in (fast, plain):
+        torch.manual_seed(1)
+        change(net)
+    wanted = plain(X)
+    for _ in range(2):
+        close(fast(X), wanted)
+        close(accelerate(fast)(X), wanted)
+
+
+@torch.no_grad()
+def test_a_head_may_be_changed_and_the_rest_stays_folded(counted):
+    fast, plain = pair(nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4), nn.Flatten()))
+    fast[2] = plain[2] = nn.Identity()
+    wanted = plain(X)
+    counted.clear()
+    close(fast(X), wanted)
+    assert counted == []
+
+
+class Skips(nn.Module):
+    """Code that goes another way when it is told to."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.skip = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4), False
+
+    def forward(self, x, *, by=1.0):
+        y = self.conv(x)
+        return y * by if self.skip else self.norm(y) * by
+
+
+@torch.no_grad()
+def test_code_that_goes_another_way_gets_what_it_asks_for():
+    fast, plain = pair(Skips())
+    close(fast(X, by=2.0), plain(X, by=2.0))
+    fast.skip = plain.skip = True
+    close(fast(X, by=3.0), plain(X, by=3.0))
+    fast.skip = plain.skip = False
+    close(fast(X), plain(X))
+
+
+@torch.no_grad()
+def test_an_answer_is_passed_on_once():
+    fast, plain = pair(nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)))
+    close(fast[1](fast(X)), plain[1](plain(X)))
+    close(fast[1](fast(X).relu_()), plain[1](plain(X).relu_()))
+
+
+@torch.no_grad()
+def test_an_answer_holds_nothing_but_numbers():
+    fast, _ = pair(nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)))
+    y, file = fast(X), io.BytesIO()
+    assert not y.__dict__
+    torch.save(y, file)
+    file.seek(0)
+    assert torch.equal(torch.load(file), y)
+
+
+@torch.no_grad()
+def test_an_error_leaves_nothing_behind(counted):
+    fast, plain = pair(Block())
+    fast.two.register_forward_pre_hook(lambda m, given: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        fast(X)
+    fast.two._forward_pre_hooks.clear()
+    wanted = plain(X)
+    counted.clear()
+    close(fast(X), wanted)
+    assert counted == []
+
+
+@torch.no_grad()
+def test_a_layer_is_saved_and_copied_alone():
+    fast, _ = pair(nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4), nn.Linear(1000, 1000)))
+    fast[:2](X)
+    file = io.BytesIO()
+    torch.save(fast[0], file)
+    assert file.tell() < 10_000
+    assert all("striate" not in key for key in copy.deepcopy(fast[0]).__dict__)
+
+
+def prune_some(norm):
+    prune.l1_unstructured(norm, "weight", 0.5)
+
+
+def parametrise(norm):
+    parametrize.register_parametrization(norm, "weight", nn.Softplus())
+
+
+def hold(norm):
+    weight = norm.weight.detach()
+    del norm.weight
+    norm.register_buffer("weight", weight)
+
+
+@pytest.mark.parametrize("change", [prune_some, parametrise, hold])
+@pytest.mark.parametrize("name", ["first", "one"])
+@torch.no_grad()
+def test_what_is_no_plain_parameter_is_left_alone(name, change):
+    fast, plain = pair(Block())
+    for net in (fast, plain):
+        net(X)
+        change(net.get_submodule(name))
+    close(fast(X), plain(X))
+
+
+def test_hooks_are_not_called_while_the_code_is_looked_at():
+    net, seen = nested(), []
+    for module in net.modules():
+        module.register_forward_hook(lambda *given: seen.append(given))
+        module.register_forward_pre_hook(lambda *given: seen.append(given))
+    accelerate(net)
+    assert seen == []
+    net(X)
+    assert len(seen) == 2 * len(list(net.modules()))

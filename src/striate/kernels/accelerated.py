@@ -14,7 +14,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from striate.kernels.convolution import convolution, convolved, transformed, transposed
 from striate.kernels.dispatch import NAMES, TORCH, foreseen
-from striate.kernels.folding import folded, link, mark, marked
+from striate.kernels.folding import folded, link, normalised
 from striate.kernels.geometry import planned
 from striate.kernels.library import reason
 from striate.kernels.norm import batch_norm
@@ -39,11 +39,11 @@ class FastConv(_ConvNd):
         found = folded(self, x, FastBatchNorm)
         if found is None:
             return super().forward(x)
-        weight, bias, norm = found
+        weight, bias, note = found
         how = (self.stride, _padding(self), self.dilation, self.groups)
         if not _known(x.shape, weight.shape, *how, SMALL_KEPT):
-            return mark(super()._conv_forward(x, weight, bias), norm)
-        return mark(convolved(x, weight, bias, None, -inf, inf, *how), norm)
+            return note(super()._conv_forward(x, weight, bias))
+        return note(convolved(x, weight, bias, None, -inf, inf, *how))
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if not _ours(self, x, weight):
@@ -96,7 +96,7 @@ class FastBatchNorm(_BatchNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return what PyTorch's does."""
-        if marked(x, self):
+        if normalised(x, self):
             return x
         known = self.training or self.running_mean is None
         if not (known and _plain(x, self.weight) and self._pays(x)):
