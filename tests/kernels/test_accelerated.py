@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 import torch
 from torch import nn
+from torch.fx.experimental.proxy_tensor import make_fx
 
 import striate
 from striate.kernels import accelerated, memory
@@ -199,7 +200,8 @@ def volumes():
         nn.BatchNorm3d(32), nn.SiLU(), nn.Conv3d(32, 32, 3, groups=4), nn.SiLU(),
         nn.Conv3d(32, 8, 1, bias=False), nn.BatchNorm3d(8),
     )  # fmt: skip
-    return net, torch.randn(4, 3, 16, 32, 32)
+    last = torch.channels_last_3d
+    return net.to(memory_format=last), torch.randn(4, 3, 16, 32, 32).to(memory_format=last)
 
 
 def test_three_axes_train_and_answer_alike(monkeypatch):
@@ -306,3 +308,50 @@ def test_an_answer_may_be_changed_in_place(ours, monkeypatch, algorithm, order, 
     for net in (plain, fast):
         net(x).square().sum().backward()
     torch.testing.assert_close(fast[0].weight.grad, plain[0].weight.grad, rtol=1e-4, atol=1e-4)
+
+
+class Viewing(nn.Module):
+    """Code that knows how PyTorch's answers lie."""
+
+    def __init__(self, kind=nn.Conv2d):
+        super().__init__()
+        self.conv, self.norm = kind(4, 8, 3, padding=1), nn.BatchNorm2d(8)
+
+    def forward(self, x):
+        y = self.norm(self.conv(x)).relu()
+        return y.view(y.size(0), -1).sum(1)
+
+
+@pytest.mark.parametrize("mode", ["training", "inference", "small"])
+@pytest.mark.parametrize("kind", [nn.Conv2d, nn.ConvTranspose2d])
+def test_views_of_contiguous_answers_are_legal(monkeypatch, kind, mode):
+    monkeypatch.setattr(accelerated, "SMALL_KEPT", 1e9 if mode == "small" else 0)
+    plain, x = Viewing(kind).train(mode == "training"), torch.randn(2, 4, 9, 8)
+    fast = accelerate(copy.deepcopy(plain))
+    with torch.set_grad_enabled(mode == "training"):
+        torch.testing.assert_close(fast(x), plain(x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kernels", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("kind", [nn.Conv2d, nn.ConvTranspose2d])
+@pytest.mark.parametrize("graded", [True, False])
+def test_an_answer_lies_as_torchs_does(kind, order, kernels, graded):
+    plain = nn.Sequential(kind(4, 8, 3, padding=1)).eval().to(memory_format=kernels)
+    x = torch.randn(2, 4, 9, 8).to(memory_format=order)
+    with torch.set_grad_enabled(graded):
+        strides = [net(x).stride() for net in (plain, accelerate(copy.deepcopy(plain)))]
+    assert strides[0] == strides[1]
+
+
+def test_what_is_recorded_for_other_machines_is_torchs():
+    net = nn.Sequential(nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8), nn.ConvTranspose2d(8, 8, 2))
+    net, x = accelerate(net).eval(), torch.randn(2, 8, 9, 9)
+    graphs = [
+        *(make_fx(net, pre_dispatch=early)(x).graph for early in (True, False)),
+        *(torch.export.export(net, (x,), strict=strict).graph for strict in (True, False)),
+    ]
+    for graph in graphs:
+        names = [str(node.target) for node in graph.nodes]
+        assert not [name for name in names if "striate" in name]
+        assert [name for name in names if "conv" in name]

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
@@ -43,12 +44,12 @@ class FastConv(_ConvNd):
         how = (self.stride, _padding(self), self.dilation, self.groups)
         if not _known(x.shape, weight.shape, *how, SMALL_KEPT):
             return note(super()._conv_forward(x, weight, bias))
-        return note(convolved(x, weight, bias, None, -inf, inf, *how))
+        return note(_lying(convolved(x, weight, bias, None, -inf, inf, *how), x, weight))
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if not _ours(self, x, weight):
             return super()._conv_forward(x, weight, bias)
-        return _convolved(self, x, weight, bias)
+        return _lying(_convolved(self, x, weight, bias), x, weight)
 
 
 class FastConv2d(FastConv, nn.Conv2d):
@@ -71,7 +72,8 @@ class FastConvTranspose2d(nn.ConvTranspose2d):
         if known is None:
             return super().forward(x, output_size)
         y = torch.ops.striate.convolve_input(x, self.weight, *known)
-        return y if self.bias is None else y + self.bias.view(-1, 1, 1)
+        y = y if self.bias is None else y + self.bias.view(-1, 1, 1)
+        return _lying(y, x, self.weight)
 
     def _known(self, x: Tensor, output_size: list[int] | None = None) -> tuple[Any, ...] | None:
         """Return what `convolve_input` is told; None where PyTorch's own kernels are to compute."""
@@ -188,7 +190,12 @@ def _plain(x: Tensor, weight: Tensor | None) -> bool:
         ):
             return False
     other = torch.is_autocast_enabled("cpu") or torch._C._get_tracing_state() or transformed()
-    return not other
+    return not (other or _recorded())
+
+
+def _recorded() -> bool:
+    """Say whether make_fx or torch.export is at work; torch.compile's graphs stay here."""
+    return not torch.compiler.is_dynamo_compiling() and get_proxy_mode() is not None
 
 
 def _convolved(layer: _ConvNd, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -196,6 +203,19 @@ def _convolved(layer: _ConvNd, x: Tensor, weight: Tensor, bias: Tensor | None) -
         x, weight, bias, stride=layer.stride, padding=_padding(layer), dilation=layer.dilation,
         groups=layer.groups,
     )  # fmt: skip
+
+
+def _lying(y: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    """Return an answer in the order that PyTorch's would have: whoever takes views counts on it.
+
+    That is channels last if the input or the kernels lie so, else contiguous.
+    """
+    return y if _last(x) or _last(weight) else y.contiguous()
+
+
+def _last(t: Tensor) -> bool:
+    """Say whether channels lie last by their strides, which tell where an axis has size 1."""
+    return t.stride(1) == 1 and t.stride(-1) == t.shape[1]
 
 
 def _padding(layer: _ConvNd) -> tuple[int, ...]:

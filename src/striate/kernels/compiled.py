@@ -120,6 +120,9 @@ def rewrite(module: GraphModule) -> GraphModule:
     if reason():
         return module
     graph = module.graph
+    for node in graph.find_nodes(op="call_function", target=aten.clone.default):
+        if isinstance(node.args[0], Node) and node.args[0].target in READ:
+            node.replace_all_uses_with(node.args[0])  # what was ours already may lie as it does
     for kind, change in (
         (aten._native_batch_norm_legit_functional.default, _normalise),
         (aten._native_batch_norm_legit_no_training.default, _fold),
