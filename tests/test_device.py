@@ -47,3 +47,12 @@ def test_elsewhere_and_with_other_axes_all_is_pytorchs():
     assert meta[0].weight.device.type == "meta"
     line = place(nn.Sequential(nn.Conv1d(3, 8, 3)), torch.device("cpu"), 1)
     assert line[0].weight.is_contiguous()
+
+
+def test_kernels_of_three_axes_lie_channels_last_on_the_cpu():
+    net = nn.Sequential(nn.Conv3d(2, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(24, 2))
+    wanted = {name: value.clone() for name, value in net.state_dict().items()}
+    placed = place(net, torch.device("cpu"), 3)
+    assert placed[0].weight.is_contiguous(memory_format=torch.channels_last_3d)
+    for name, value in placed.state_dict().items():
+        assert torch.equal(value, wanted[name])

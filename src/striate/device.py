@@ -36,7 +36,8 @@ def pick_device(name: str) -> torch.device:
 def place(model: nn.Module, device: torch.device, axes: int) -> nn.Module:
     """Return the network on a device as it is the fastest there, whatever it is used for.
 
-    With two axes its channels lie last; on the CPU it has Striate's kernels, where they are built.
+    With two axes its channels lie last; on the CPU, where it has Striate's kernels if they are
+    built, those of kernels of three axes too: answers lie as kernels do.
 
     Args:
         axes: of a sample.
@@ -44,4 +45,7 @@ def place(model: nn.Module, device: torch.device, axes: int) -> nn.Module:
     model = model.to(device)
     if axes == 2:
         model = model.to(memory_format=torch.channels_last)
+    if device.type == "cpu":
+        for weight in (one for one in model.parameters() if one.dim() == 5):
+            weight.data = weight.data.contiguous(memory_format=torch.channels_last_3d)
     return accelerate(model) if device.type == "cpu" else model
