@@ -1,5 +1,6 @@
 """What weights alone decide is computed once, and again whenever they change."""
 
+import copy
 import time
 from math import inf
 from threading import Event, Thread
@@ -10,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from striate.kernels import convolution
+from striate.kernels import accelerate, convolution
 from striate.kernels.compiled import backend
 from striate.kernels.library import Memory
 from striate.kernels.prepared import Memo, kept
@@ -33,6 +34,44 @@ def test_the_fingerprint_sees_every_kilobyte(count):
             assert mark(x) != before
             x[place] = value
     assert mark(x) == before
+
+
+@pytest.mark.parametrize("count", [1, 17, 300, 2**14])
+def test_of_what_is_small_the_fingerprint_sees_all(count):
+    x = torch.randn(count)
+    before = mark(x)
+    for place in {0, count // 2, count // 3, count - 1, *range(100, min(count, 400), 7)}:
+        value = x[place].item()
+        x[place] += 1e-3
+        assert mark(x) != before
+        x[place] = value
+    assert mark(x) == before
+
+
+@pytest.mark.parametrize(
+    "shape", [(960, 160, 1, 1), (3000, 1, 3, 3), (300, 7, 5, 5), (70, 64, 3, 3)]
+)
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+def test_a_change_of_one_kernel_behind_torchs_back_is_seen(memo, shape, order):
+    held, calls = memo
+    x = nn.Parameter(torch.randn(shape).to(memory_format=order))
+    held(x)
+    for k in range(0, shape[0], 37):
+        x.data[k] = 0
+        assert torch.equal(held(x)[0], x)
+    assert len(calls) == 1 + len(range(0, shape[0], 37))
+
+
+@torch.no_grad()
+def test_channels_may_be_switched_off_behind_torchs_back():
+    """As networks are slimmed: by .data of what normalises."""
+    net = nn.Sequential(nn.Conv2d(3, 300, 1), nn.BatchNorm2d(300)).eval()
+    fast, x = accelerate(copy.deepcopy(net)), torch.randn(2, 3, 40, 40)
+    for place in (0, 20, 250, 299):
+        for one in (net, fast):
+            one(x)
+            one[1].weight.data[place] = 0
+        torch.testing.assert_close(fast(x), net(x), rtol=1e-4, atol=1e-5)
 
 
 def test_the_fingerprint_sees_order():

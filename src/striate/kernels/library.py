@@ -226,7 +226,7 @@ class Memory:
         )
 
     def fingerprint(self) -> int:
-        """Return a number that changes with every kilobyte in a row, or shorter tensor."""
+        """Return a number that changes with every kilobyte in a row, and all of 64 KB or less."""
         return int(self.look(*self.given))
 
 

@@ -18,6 +18,8 @@ from striate.kernels.library import Memory
 
 __all__ = ["Memo", "kept", "split"]
 
+WHOLE, KILOBYTE, LINE = 1 << 14, 256, 16  # floats; as csrc/library.cpp has them
+
 
 @dataclass(frozen=True)
 class Held:
@@ -40,7 +42,8 @@ class Memo:
     """What a function makes of some tensors, kept while these do not change.
 
     A tensor has changed if it is another one, was changed in place, or has another fingerprint:
-    what is done to `.data`, behind PyTorch's back, is seen where it touches a kilobyte in a row.
+    what is done to `.data`, behind PyTorch's back, is seen where it touches a kilobyte in a row, a
+    whole kernel, or a tensor of 64 KB or less.
 
     Copies, and what comes back from a file, keep the function alone.
 
@@ -83,7 +86,20 @@ def _memory(given: Sequence[Any]) -> Memory | None:
     tensors = [t for t in given if isinstance(t, Tensor)]
     if not all(map(_watchable, tensors)):
         return None
-    return Memory([(t.data_ptr(), t.numel()) for t in tensors])
+    return Memory([place for t in tensors for place in _places(t)])
+
+
+def _places(t: Tensor) -> list[tuple[int, int]]:
+    """Return address and count of what is looked at.
+
+    Of what is small that is all, of what is large each kilobyte; where kernels are shorter, the
+    first line of each of them.
+    """
+    count = t.numel()
+    each = count // t.shape[0] if count else 0
+    if count <= WHOLE or each >= KILOBYTE:
+        return [(t.data_ptr(), count)]
+    return [(t.data_ptr() + 4 * first, min(each, LINE)) for first in range(0, count, each)]
 
 
 def _watchable(t: Tensor) -> bool:

@@ -139,8 +139,9 @@ STRIATE_API int striate_stage_backward(const StriateStage* g, const float* x, co
                                        const float* behind_dbias, const float* addend, float* dx,
                                        float* dkernel, float* before_dweight, float* before_dbias);
 
-/* A number that changes with the first 16 of every 256 numbers of some tensors: to see whether
- * weights are still what they were takes a sixteenth of the time that reading them takes. */
+/* A number that changes with every number of tensors up to 64 KB, and with the first 16 of every
+ * 256 of larger ones: to see whether these are still what they were takes a sixteenth of the time
+ * that reading them takes. */
 STRIATE_API uint64_t striate_fingerprint(const float* const* tensors, const int64_t* counts,
                                          int64_t number);
 

@@ -141,18 +141,24 @@ int striate_stage_backward(const StriateStage* g, const float* x, const float* w
 }
 
 uint64_t striate_fingerprint(const float* const* tensors, const int64_t* counts, int64_t number) {
-  constexpr int64_t LINE = 16, STEP = 256, TURN = 27;  // floats, floats, bits
-  constexpr int64_t AHEAD = 32 * STEP;  // lines a kilobyte apart are not foreseen by the CPU
+  constexpr int64_t LINE = 16, STEP = 256, WHOLE = 1 << 14, TURN = 27;  // floats; bits
+  constexpr int64_t AHEAD = 32;  // lines a kilobyte apart are not foreseen by the CPU
   uint64_t sums[LINE / 2] = {};
-  for (int64_t k = 0; k < number; ++k)
-    for (int64_t first = 0; first < counts[k]; first += STEP) {
+  for (int64_t k = 0; k < number; ++k) {
+    const int64_t step = counts[k] <= WHOLE ? LINE : STEP;
+    if (k + AHEAD < number) __builtin_prefetch(tensors[k + AHEAD]);
+    for (int64_t first = 0; first < counts[k]; first += step) {
       uint64_t line[LINE / 2] = {};
-      __builtin_prefetch(tensors[k] + first + AHEAD);
-      const int64_t left = counts[k] - first < LINE ? counts[k] - first : LINE;
-      std::memcpy(line, tensors[k] + first, static_cast<size_t>(left) * sizeof(float));
+      if (step == STEP) __builtin_prefetch(tensors[k] + first + AHEAD * STEP);
+      const int64_t left = counts[k] - first;
+      if (left >= LINE)  // a copy of known size is two instructions
+        std::memcpy(line, tensors[k] + first, sizeof line);
+      else
+        std::memcpy(line, tensors[k] + first, static_cast<size_t>(left) * sizeof(float));
       for (int i = 0; i < LINE / 2; ++i)
         sums[i] = ((sums[i] << TURN) | (sums[i] >> (64 - TURN))) ^ line[i];
     }
+  }
   uint64_t all = 0;
   for (const uint64_t sum : sums) all = ((all ^ (all >> 32)) + sum) * 0x9E3779B97F4A7C15u;
   return all;
