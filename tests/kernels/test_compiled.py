@@ -169,6 +169,16 @@ def test_sizes_that_change_cost_no_operator(monkeypatch, name):
     assert found[0] == found[1]
 
 
+@pytest.mark.parametrize("name", ["residual", "inverted", "odd", "line"])
+@torch.no_grad()
+def test_an_empty_batch_has_an_empty_answer(name):
+    net = networks()[name].eval()
+    compiled = torch.compile(net, backend=backend)
+    for batch in (2, 0, 3, 0):
+        x = torch.randn(batch, 3, 12, 12)
+        torch.testing.assert_close(compiled(x), net(x), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_inference_is_the_same(name):
     plain, x = networks()[name], torch.randn(6, 3, 12, 12)

@@ -119,6 +119,13 @@ def test_nothing_is_tried_where_the_user_wants_torch(monkeypatch, word):
     assert calls == [TORCH]
 
 
+@pytest.mark.parametrize("change", [{"n": 0}, {"out": (1, 0, 5)}])
+def test_where_nothing_is_computed_nothing_is_tried(change):
+    calls = []
+    assert fastest(replace(UNCLEAR, **change), slow(calls, 4)) == TORCH
+    assert calls == [TORCH]
+
+
 def test_an_unknown_word_is_refused(monkeypatch):
     monkeypatch.setenv("STRIATE_KERNELS", "fast")
     with pytest.raises(UserError, match=r"must be auto, measure, torch or off; got 'fast'\. Unset"):

@@ -252,6 +252,8 @@ def quickest(
 
 def _able(call: Call) -> tuple[int, ...]:
     """Return the algorithms that may be the fastest: one where the estimate is clear."""
+    if not call.n * prod(call.out):  # nothing to compute
+        return (TORCH,)
     cost = estimate(call)
     measure = setting() == "measure" or level() == "baseline"  # estimates are of other CPUs
     return tuple(k for k, value in cost.items() if measure or value < CLEAR * min(cost.values()))
