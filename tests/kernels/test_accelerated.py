@@ -124,6 +124,29 @@ def test_large_batches_are_normalised_by_ours(monkeypatch, momentum, tracked):
     assert len(calls) == (6 if tracked else 7)  # without statistics, those of the batch
 
 
+def stop(norm):
+    norm.track_running_stats = False
+
+
+def forget(norm):
+    norm.num_batches_tracked = None
+
+
+@pytest.mark.parametrize("change", [stop, forget])
+@pytest.mark.parametrize("momentum", [0.3, None])
+def test_running_statistics_follow_what_is_set_afterwards(monkeypatch, momentum, change):
+    monkeypatch.setattr(accelerated, "LARGE", 0)
+    plain = nn.BatchNorm2d(5, momentum=momentum)
+    fast = accelerate(copy.deepcopy(plain))
+    x = torch.randn(4, 5, 6, 7).contiguous(memory_format=torch.channels_last) + 1
+    for net in (plain, fast):
+        net(x)
+        change(net)
+        net(x + 1)
+    for one, other in zip(fast.buffers(), plain.buffers(), strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_a_convolution_of_another_kind_is_left_alone():
     class Odd(nn.Conv2d):
         def forward(self, x):

@@ -123,12 +123,17 @@ class FastBatchNorm(_BatchNorm):
 
     @torch.no_grad()
     def _learn(self, mean: Tensor, variance: Tensor) -> None:
-        """Move the running statistics towards those of a batch."""
+        """Move the running statistics towards those of a batch, as PyTorch does."""
         seen, means, variances = self.num_batches_tracked, self.running_mean, self.running_var
-        if not self.training or seen is None or means is None or variances is None:
+        if not (self.training and self.track_running_stats):
             return
-        seen += 1
-        share = 1 / float(seen) if self.momentum is None else self.momentum
+        if seen is not None:
+            seen += 1
+        if means is None or variances is None:
+            return
+        share = self.momentum
+        if share is None:
+            share = 0.0 if seen is None else 1 / float(seen)
         means.lerp_(mean, share)
         variances.lerp_(variance, share)
 
