@@ -188,6 +188,50 @@ def test_a_jump_that_cannot_be_told_is_a_question_mark():
     assert re.search(r"  4 +\?  ", text.splitlines()[1])
 
 
+def test_layers_may_be_called_by_keyword():
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.c = nn.Conv2d(1, 2, 3)
+
+        def forward(self, x):
+            return self.c(input=x)
+
+    plain, named = (
+        analysis.profile(net, (1, 8, 8)).layers[0] for net in (nn.Conv2d(1, 2, 3), Named())
+    )
+    assert replace(named, name="", seconds=0) == replace(plain, name="", seconds=0)
+
+
+@pytest.mark.parametrize("wrap", [lambda y: {"y": y}, lambda y: [None, {"y": (y,)}]])
+def test_a_layer_may_give_its_answer_in_a_dict(wrap):
+    class Wrapped(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.shift = nn.Parameter(torch.zeros(1))
+
+        def forward(self, x):
+            return wrap(x + self.shift)
+
+    row = analysis.profile(Wrapped(), (3, 8)).layers[0]
+    assert (row.shape, row.parameters, row.receptive_field) == ((3, 8), 1, (1,))
+
+
+def test_a_layer_that_gives_no_tensor_is_named():
+    class Empty(nn.Module):
+        def forward(self, x):
+            return "done"
+
+    with pytest.raises(ValueError, match=r"layer 1 must give a tensor, or some .* got str"):
+        analysis.profile(nn.Sequential(nn.ReLU(), Empty()), (3, 8))
+
+
+@pytest.mark.parametrize("shape", ["3x8x8", (3, "8"), 3, (3, 8.0)])
+def test_a_shape_that_is_no_shape_is_refused(shape):
+    with pytest.raises(TypeError, match=r"must be a Spec or \(C, \*S\), whole numbers; got"):
+        analysis.profile(nn.Conv2d(3, 1, 3), shape)
+
+
 def test_a_model_of_its_own_needs_a_sample():
     with pytest.raises(ValueError, match=r"must be a Spec or \(C, \*S\) for a model"):
         analysis.profile(nn.Conv1d(1, 1, 3))

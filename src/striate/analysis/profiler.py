@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import prod
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -144,7 +145,9 @@ def profile(
         batch: samples at once where times are taken: what computes a layer depends on it.
 
     Raises:
-        ValueError: no sample is known, or the model cannot take it; `batch` is below 1.
+        ValueError: no sample is known, the model cannot take it, or a layer gives no tensor;
+            `batch` is below 1.
+        TypeError: `spec_or_shape` is neither a Spec nor whole numbers.
     """
     if batch < 1:
         raise ValueError(f"batch must be at least 1; got {batch}")
@@ -188,10 +191,12 @@ def _shape(model: nn.Module, given: Spec | tuple[int, ...] | None) -> tuple[int,
             "spec_or_shape must be a Spec or (C, *S) for a model that models.build did not build; "
             "got None"
         )
-    shape = tuple(known.shape) if hasattr(known, "shape") else tuple(known)
+    shape = known.shape if hasattr(known, "shape") else known
+    if not isinstance(shape, tuple | list) or not all(isinstance(n, Integral) for n in shape):
+        raise TypeError(f"spec_or_shape must be a Spec or (C, *S), whole numbers; got {known!r}")
     if len(shape) < 2 or min(shape) < 1:
-        raise ValueError(f"spec_or_shape must be (C, *S), each at least 1; got {shape}")
-    return shape
+        raise ValueError(f"spec_or_shape must be (C, *S), each at least 1; got {tuple(shape)}")
+    return tuple(shape)
 
 
 def _count(model: nn.Module, x: Tensor) -> tuple[list[Layer], int]:
@@ -244,8 +249,8 @@ def _metered(
         whole = meter() - start
         if begun:
             begun[-1][1] += whole
-        y = y if isinstance(y, Tensor) else next(v for v in y if isinstance(v, Tensor))
-        saw(name, module, inputs[0] if inputs else y, y, whole - inside)
+        x = inputs[0] if inputs and isinstance(inputs[0], Tensor) else y
+        saw(name, module, x, y, whole - inside)
 
     hooks = [module.register_forward_pre_hook(enter) for _, module in units(model)]
     try:

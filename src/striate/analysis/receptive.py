@@ -54,20 +54,41 @@ def units(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 @contextmanager
 def watched(model: nn.Module, saw: Callable[[str, nn.Module, Any, Any], None]) -> Iterator[None]:
-    """Call `saw(name, module, inputs, output)` after every layer, the model in evaluation mode."""
+    """Call `saw(name, module, inputs, output)` after every layer, the model in evaluation mode.
+
+    The inputs are those by position, then those by keyword; the output is the first tensor in it.
+
+    Raises:
+        ValueError: while the model runs, a layer gives no tensor.
+    """
     hooks = []
     for name, module in units(model):
 
-        def hook(module: nn.Module, x: Any, y: Any, name: str = name) -> None:
-            saw(name, module, x, y)
+        def hook(module: nn.Module, x: Any, named: Any, y: Any, name: str = name) -> None:
+            first = next(_tensors(y), None)
+            if first is None:
+                raise ValueError(
+                    f"layer {name} must give a tensor, or some in a tuple, list or dict; got "
+                    f"{type(y).__name__}"
+                )
+            saw(name, module, (*x, *named.values()), first)
 
-        hooks.append(module.register_forward_hook(hook))
+        hooks.append(module.register_forward_hook(hook, with_kwargs=True))
     try:
         with evaluating(model):
             yield
     finally:
         for handle in hooks:
             handle.remove()
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """Yield the tensors in nested tuples, lists and dicts, in their order."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict | tuple | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _tensors(part)
 
 
 @contextmanager
@@ -129,7 +150,6 @@ class _Probe:
         self.calls.clear()
 
         def saw(name: str, module: nn.Module, inputs: Any, y: Any) -> None:
-            y = y if isinstance(y, Tensor) else next(v for v in y if isinstance(v, Tensor))
             nan = y.isnan().cpu()
             found.append([nan.transpose(0, axis).flatten(1).any(1) for axis in range(y.dim())])
             self.calls.append((name, y.shape))
@@ -176,7 +196,6 @@ class _Probe:
         calls: list[tuple[str, torch.Size]] = []
 
         def saw(name: str, module: nn.Module, inputs: Any, y: Any) -> None:
-            y = y if isinstance(y, Tensor) else next(v for v in y if isinstance(v, Tensor))
             calls.append((name, y.shape))
 
         place = torch.arange(self.size[axis] + LONGER, device=self.x.device) % self.size[axis]
