@@ -232,6 +232,54 @@ def test_a_shape_that_is_no_shape_is_refused(shape):
         analysis.profile(nn.Conv2d(3, 1, 3), shape)
 
 
+class Series(nn.Module):
+    """Give a layer (N, T, C)."""
+
+    def __init__(self, layer, inputs=1):
+        super().__init__()
+        self.layer, self.inputs = layer, inputs
+
+    def forward(self, x):
+        return self.layer(*[x.transpose(1, 2)] * self.inputs)[0]
+
+
+@pytest.mark.parametrize(("kind", "gates"), [(nn.RNN, 1), (nn.GRU, 3), (nn.LSTM, 4)])
+def test_links_of_recurrent_layers(kind, gates):
+    """By hand: 10 steps, each gate 6 units of 8 inputs, 6 feedbacks and two biases."""
+    net = Series(kind(8, 6, batch_first=True))
+    found = analysis.profile(net, (8, 10), fields=False)
+    assert found.connections == 10 * gates * 6 * (8 + 6 + 2) == 10 * found.parameters
+    assert found.macs == found.layers[0].macs == 10 * gates * 6 * (8 + 6)
+    both = Series(kind(8, 6, 2, batch_first=True, bidirectional=True, bias=False))
+    twice = analysis.profile(both, (8, 10), fields=False)
+    assert twice.connections == twice.macs == 10 * 2 * gates * 6 * (8 + 6 + 12 + 6)
+
+
+def test_links_of_attention():
+    """By hand: 10 positions, four projections of 8 by 8 with biases; then 10 x 10 pairs, twice."""
+    net = Series(nn.MultiheadAttention(8, 2, batch_first=True), 3)
+    found = analysis.profile(net, (8, 10), fields=False)
+    (row,) = found.layers
+    assert row.parameters == found.parameters == 4 * (8 * 8 + 8)
+    assert row.connections == found.connections == 10 * 4 * (8 * 8 + 8)
+    assert row.macs == found.macs == 10 * 4 * 8 * 8 + 2 * 10 * 10 * 8
+
+
+def test_layers_whose_links_nobody_knows_are_named():
+    class Secret(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(torch.ones(8, 8))
+
+        def forward(self, x):
+            return x @ self.w
+
+    found = analysis.profile(nn.Sequential(nn.BatchNorm1d(3), Secret()), (3, 8), fields=False)
+    assert found.uncounted() == ["1"]
+    assert "connections are not known, and counted as 0, of 1; " in str(found)
+    assert "not known" not in str(analysis.profile(build("lenet1"), fields=False))
+
+
 def test_a_model_of_its_own_needs_a_sample():
     with pytest.raises(ValueError, match=r"must be a Spec or \(C, \*S\) for a model"):
         analysis.profile(nn.Conv1d(1, 1, 3))

@@ -1,5 +1,6 @@
 """What a network costs, layer by layer: shape, parameters, connections, multiplications, time."""
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -12,13 +13,14 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.utils.flop_counter import FlopCounterMode
 
-from striate.analysis.receptive import Field, receptive_fields, units, watched
+from striate.analysis.receptive import Field, hides_parts, receptive_fields, units, watched
 from striate.kernels.accelerated import as_torch, kernel_of
 from striate.kernels.library import reason
 from striate.spec import Spec
 
 __all__ = ["Layer", "Profile", "profile"]
 
+UNLINKED = re.compile("Norm|Embedding|PReLU")  # kinds whose parameters scale, shift or are read
 REPEATS = 3  # timed runs; the shortest time of each layer counts
 
 
@@ -77,6 +79,14 @@ class Profile:
         """Return what `striate profile --json` prints."""
         return asdict(self)
 
+    def uncounted(self) -> list[str]:
+        """Return the layers that have weights, and of which nobody says what they connect."""
+        return [
+            layer.name
+            for layer in self.layers
+            if layer.parameters and not layer.connections and not UNLINKED.search(layer.kind)
+        ]
+
     def narrowing(self) -> list[Layer]:
         """Return the layers that give fewer numbers than the layer before them."""
         counts = [prod(layer.shape) for layer in self.layers]
@@ -107,6 +117,11 @@ class Profile:
             ).rstrip()
             for row in rows
         ]
+        if silent := self.uncounted():
+            lines.append(
+                f"connections are not known, and counted as 0, of {', '.join(silent)}; a layer "
+                "says its own by a method connections(x, y)"
+            )
         return "\n".join(lines)
 
 
@@ -136,7 +151,8 @@ def profile(
 
     Math:  connections of a layer = sum over its outputs of (fan-in + 1 where there is a bias), as
            LeCun et al. count them; taps beyond the border count too. Activations, normalisation
-           and pooling without weights have none.
+           and pooling without weights have none. Layers of other makers that hold weights say
+           theirs by a method `connections(x, y)`; `uncounted` names those that do not.
 
     Args:
         model: any `nn.Module` that takes (N, C, *S); it is put into evaluation mode meanwhile.
@@ -205,13 +221,18 @@ def _count(model: nn.Module, x: Tensor) -> tuple[list[Layer], int]:
     counted: set[int] = set()
     counter = FlopCounterMode(display=False)
 
-    def saw(name: str, module: nn.Module, x: Any, y: Tensor, flops: float) -> None:
+    unseen = 0  # macs of kernels that the counter does not know
+
+    def saw(name: str, module: nn.Module, x: list[Tensor], y: Tensor, flops: float) -> None:
+        nonlocal unseen
         own = [p for p in _parameters(module) if id(p) not in counted]
         counted.update(map(id, own))
         own_count = sum(p.numel() for p in own)
         kind, shape = type(module).__name__, tuple(y.shape[1:])
-        linked = connections(module, x, y)
-        macs = int(flops) // 2
+        linked, macs = connections(module, x[0], y), int(flops) // 2
+        if known := _several(module, x):
+            unseen += known[1] - macs
+            linked, macs = known
         rows.append(Layer(name, kind, shape, own_count, linked, macs, None, None, None, 0.0))
 
     try:
@@ -219,21 +240,21 @@ def _count(model: nn.Module, x: Tensor) -> tuple[list[Layer], int]:
             _metered(model, x, counter.get_total_flops, saw)
     except RuntimeError as error:
         raise ValueError(f"the model cannot take a sample {tuple(x.shape[1:])}: {error}") from error
-    return rows, counter.get_total_flops() // 2
+    return rows, counter.get_total_flops() // 2 + unseen
 
 
 def _parameters(module: nn.Module) -> list[nn.Parameter]:
     """Return the parameters that count in a layer: of its parts too where it hides them."""
-    return list(module.parameters(recurse=hasattr(module, "connections")))
+    return list(module.parameters(recurse=hides_parts(module)))
 
 
 def _metered(
     model: nn.Module,
     x: Tensor,
     meter: Callable[[], float],
-    saw: Callable[[str, nn.Module, Any, Tensor, float], None],
+    saw: Callable[[str, nn.Module, list[Tensor], Tensor, float], None],
 ) -> None:
-    """Run the model once; call `saw(name, module, input, output, cost)` after every layer.
+    """Run the model once; call `saw(name, module, inputs, output, cost)` after every layer.
 
     Args:
         meter: what rises as the model runs. A layer's cost is how far it rose, less what it rose
@@ -249,8 +270,8 @@ def _metered(
         whole = meter() - start
         if begun:
             begun[-1][1] += whole
-        x = inputs[0] if inputs and isinstance(inputs[0], Tensor) else y
-        saw(name, module, x, y, whole - inside)
+        x = [value for value in inputs if isinstance(value, Tensor)]
+        saw(name, module, x or [y], y, whole - inside)
 
     hooks = [module.register_forward_pre_hook(enter) for _, module in units(model)]
     try:
@@ -274,10 +295,41 @@ def connections(module: nn.Module, x: Tensor, y: Tensor) -> int:
     bias = outputs if getattr(module, "bias", None) is not None else 0
     if isinstance(module, nn.Linear):
         return outputs * module.in_features + bias
+    if isinstance(module, nn.Bilinear):
+        return outputs * module.in1_features * module.in2_features + bias
     if isinstance(module, _ConvNd):
         taps = module.weight[0].numel()  # (O, C / groups, *K); transposed (C, O / groups, *K)
         return (inputs if module.transposed else outputs) * taps + bias
     return bias if next(module.children(), None) is not None else 0
+
+
+def _several(module: nn.Module, inputs: list[Tensor]) -> tuple[int, int] | None:
+    """Return (connections, macs) of one sample in torch's layers of several weights; None: others.
+
+    Recurrent layers use every weight and bias at every step. Attention projects queries, keys,
+    values and what it makes of them; the products of queries, keys and values have no weights.
+    """
+    if isinstance(module, nn.RNNBase | nn.RNNCellBase):
+        steps = 1 if isinstance(module, nn.RNNCellBase) else _length(module, inputs[0])
+        sizes = [(p.numel(), p.dim()) for p in module.parameters()]
+        return (
+            steps * sum(count for count, _ in sizes),
+            steps * sum(count for count, axes in sizes if axes == 2),
+        )
+    if not isinstance(module, nn.MultiheadAttention):
+        return None
+    width = module.embed_dim
+    asked, keys, values = (_length(module, part) for part in inputs[:3])
+    macs = width * (2 * asked * width + keys * module.kdim + values * module.vdim)
+    biases = width * (asked + keys + values) * (module.in_proj_bias is not None)
+    biases += width * asked * (module.out_proj.bias is not None)
+    keys += module.bias_k is not None
+    return macs + biases, macs + 2 * asked * keys * width
+
+
+def _length(module: nn.Module, x: Tensor) -> int:
+    """Return the steps of a sequence as a recurrent layer or attention reads it."""
+    return x.shape[1 if x.dim() == 3 and module.batch_first else 0]
 
 
 def _time(model: nn.Module, x: Tensor) -> list[float]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from striate.kernels.accelerated import as_torch
 
-__all__ = ["Field", "evaluating", "receptive_fields", "units", "watched"]
+__all__ = ["Field", "evaluating", "hides_parts", "receptive_fields", "units", "watched"]
 
 # Samples by which a longer input is longer: strides of 1 to 6 and most of their products divide it.
 LONGER = 960
@@ -43,13 +43,21 @@ def units(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
     def walk(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         parts = list(module.named_children())
-        whole = not parts or hasattr(module, "connections")
+        whole = not parts or hides_parts(module)
         for part, child in [] if whole else parts:
             yield from walk(f"{name}.{part}" if name else part, child)
         if whole or any(True for _ in module.parameters(recurse=False)):
             yield name or type(module).__name__, module
 
     return walk("", model)
+
+
+def hides_parts(module: nn.Module) -> bool:
+    """Tell whether a module counts as one layer, whatever parts it has.
+
+    Attention reads the weights of its part without running it.
+    """
+    return hasattr(module, "connections") or isinstance(module, nn.MultiheadAttention)
 
 
 @contextmanager
