@@ -62,6 +62,7 @@ def test_what_is_clear_is_not_tried(monkeypatch):
     calls = []
     assert fastest(CLEAR, slow(calls, TORCH)) == 4
     assert calls == [4]
+    assert not dispatch._file().exists()  # nor is it written down
 
 
 def test_who_will_compute_it_is_known_where_it_is_clear_or_was_tried(monkeypatch):
@@ -101,7 +102,29 @@ def test_a_disturbed_turn_does_not_decide(monkeypatch):
 
     monkeypatch.setattr(dispatch, "SECONDS", 1.0)
     assert fastest(UNCLEAR, attempt) == 4
-    assert max(turns.values()) <= 10 * dispatch.TRIES + 2
+    assert max(turns.values()) <= dispatch.MOST + 2
+
+
+def test_a_trial_takes_no_more_than_some_calls(monkeypatch):
+    """A new size of a picture must not take the time of a hundred pictures."""
+    monkeypatch.setattr(dispatch, "level", lambda: "avx512")
+    turns = Counter()
+
+    def attempt(algorithm):
+        turns[algorithm] += 1
+        return algorithm
+
+    fastest(UNCLEAR, attempt)
+    assert sorted(turns.values())[-2] <= dispatch.MOST + 1
+
+    def long(algorithm):
+        turns[algorithm] += 1
+        time.sleep(0.02)
+        return algorithm
+
+    turns.clear()
+    fastest(replace(UNCLEAR, n=33), long)
+    assert sorted(turns.values())[-2] == dispatch.TRIES + 1
 
 
 def test_all_is_tried_where_the_user_asks_for_it(monkeypatch):
