@@ -318,6 +318,19 @@ def test_a_network_can_be_torchs_for_a_while():
     assert [type(module) for module in net] == before
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
+@torch.no_grad()
+def test_a_network_that_is_torchs_for_a_while_can_be_scripted():
+    net = accelerate(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU())).eval()
+    x, hooks = torch.randn(2, 3, 9, 9), list(net._forward_hooks.values())
+    wanted = net(x)
+    with as_torch(net):
+        scripted = torch.jit.script(net)
+    torch.testing.assert_close(scripted(x), wanted, rtol=1e-4, atol=1e-5)
+    assert list(net._forward_hooks.values()) == hooks
+    assert torch.equal(net(x), wanted)
+
+
 @pytest.mark.parametrize("large", [0, memory.LARGE])
 @pytest.mark.parametrize("algorithm", [0, 1, 4])
 @pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])

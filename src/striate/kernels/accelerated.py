@@ -15,7 +15,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from striate.kernels.convolution import convolution, convolved, transformed, transposed
 from striate.kernels.dispatch import NAMES, TORCH, foreseen
-from striate.kernels.folding import folded, link, normalised
+from striate.kernels.folding import folded, link, normalised, unlinked
 from striate.kernels.geometry import planned
 from striate.kernels.library import reason
 from striate.kernels.norm import batch_norm
@@ -293,14 +293,16 @@ def _unknown(module: nn.Module, kind: type[nn.Module]) -> str:
 def as_torch(model: nn.Module) -> Iterator[None]:
     """Let PyTorch compute a network meanwhile: it counts its own operators, and NaN stays in place.
 
-    Winograd's algorithm spreads a NaN over all outputs of its tile.
+    Winograd's algorithm spreads a NaN over all outputs of its tile. torch.jit.script, which reads
+    the code of modules, knows PyTorch's alone.
     """
     slow = {fast: kind for kind, fast in FAST.items()}
     ours = {module: type(module) for module in model.modules() if type(module) in slow}
     for module, kind in ours.items():
         module.__class__ = slow[kind]
     try:
-        yield
+        with unlinked(model):
+            yield
     finally:
         for module, kind in ours.items():
             module.__class__ = kind

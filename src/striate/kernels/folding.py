@@ -9,7 +9,7 @@ import copy
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -22,7 +22,7 @@ from torch.nn.modules import module as modules
 from striate.kernels.convolution import transformed
 from striate.kernels.prepared import Memo
 
-__all__ = ["folded", "link", "normalised"]
+__all__ = ["folded", "link", "normalised", "unlinked"]
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -124,6 +124,22 @@ def _leave(root: nn.Module, given: tuple[Any, ...], named: dict[str, Any], answe
         return None
     root.__dict__[LINKS].pairs.clear()  # its code went another way than it did when it was traced
     return root.forward(*given, **named)
+
+
+@contextmanager
+def unlinked(model: nn.Module) -> Iterator[None]:
+    """Take what folds off a network meanwhile."""
+    hooks: list[Any] = [
+        d for m in model.modules() for d in (m._forward_pre_hooks, m._forward_hooks)
+    ]
+    taken = [(d, key) for d in hooks for key, hook in d.items() if hook in (_enter, _leave)]
+    ours = [(d, key, d.pop(key)) for d, key in taken]
+    try:
+        yield
+    finally:
+        for d, key, hook in ours:
+            d[key] = hook
+            d.move_to_end(key, last=False)  # before hooks that see the answer
 
 
 Found = tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]
