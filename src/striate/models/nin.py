@@ -24,12 +24,17 @@ def nin(spec: Spec, dropout: float = 0.5) -> nn.Module:
     Args:
         dropout: after each of the two poolings.
     Raises:
-        ValueError: an axis is shorter than 4 samples.
+        ValueError: an axis is shorter than 4 samples; of a volume, than 6.
 
     Source: Lin, Chen, Yan 2013, Network In Network, arXiv:1312.4400.
     """
-    if min(spec.size) < 4:  # halved twice, the second time from 2 samples
-        raise ValueError(f"Network in Network wants axes of at least 4 samples; got {spec.size}")
+    # Halved twice, the second time from 2 samples; no window of a volume may hang over so few.
+    least = 6 if spec.axes == 3 else 4
+    if min(spec.size) < least:
+        raise ValueError(
+            f"Network in Network wants {'volumes' if spec.axes == 3 else 'samples'} of at least "
+            f"{least} along each axis; got {spec.size}"
+        )
     axes, classes = spec.axes, len(spec.classes)
     return nn.Sequential(
         *_layer(axes, spec.channels, 192, 5), *_layer(axes, 192, 160, 1),
