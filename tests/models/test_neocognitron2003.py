@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from striate import bundle
+from striate.errors import RecipeError
 from striate.models import build
 from striate.models.neocognitron2003 import Edges, Likeness, between
 from striate.recipe import Recipe
@@ -133,3 +134,24 @@ def test_a_bundle_keeps_what_has_grown(tmp_path):
 def test_before_learning_nothing_is_known():
     logits = build("add_if_silent", SPEC)(torch.rand(2, 1, 24, 24))
     assert (logits == logits[0, 0]).all()
+
+
+@pytest.mark.parametrize("name", ["neocognitron2003", "add_if_silent"])
+def test_the_least_picture_is_learnt_and_less_is_refused(name):
+    def made(*size):
+        return build(name, Spec(channels=1, size=size, classes=("a", "b")))
+
+    net, x, y = made(3, 3), torch.rand(4, 1, 3, 3), torch.tensor([0, 1, 0, 1])
+    for progress in (0.0, 0.3, 0.6):
+        net.learn(x, y, progress)
+    assert net(x).shape == (4, 2)
+    for size in ((1, 1), (2, 2), (2, 9)):
+        with pytest.raises(RecipeError, match=r"sides must be at least 3 samples; got \("):
+            made(*size)
+
+
+def test_a_dark_picture_is_no_reference():
+    """It is like nothing, itself neither: it was remembered until there was no more room."""
+    net = build("add_if_silent", Spec(channels=1, size=(9, 9), classes=("a", "b")))
+    net.learn(torch.zeros(2, 1, 9, 9), torch.tensor([0, 1]), 0.9)
+    assert len(net.x) == 0

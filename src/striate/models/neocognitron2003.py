@@ -250,6 +250,8 @@ class LateNeocognitron(nn.Module):
     ) -> None:
         super().__init__()
         pictures(spec)
+        if min(spec.size) < 3:  # the edge cells of which no second stage can have a window
+            raise ValueError(f"sides must be at least 3 samples; got {spec.size}")
         self.light = Brightness(spec.mean, spec.std, *spec.value_range)
         self.classes, self.most = len(spec.classes), most
         self.reinforce, self.interpolate = reinforce, interpolate
@@ -312,7 +314,8 @@ class LateNeocognitron(nn.Module):
         """Make a wrongly answered sample a reference of its class; return the likenesses before."""
         said = self.likeness(t)
         right = len(self.x) > 0 and int(said.argmax()) == label
-        known = float(said[0, label]) > ALIKE  # by two classes: another reference decides nothing
+        # By two classes, or dark: another reference decides nothing.
+        known = float(said[0, label]) > ALIKE or not t.any()
         if not right and not known and len(self.x) < self.most[2]:
             self.x = torch.cat([self.x, t]) if len(self.x) else t.clone()
             self.label = torch.cat([self.label, label[None]])
@@ -360,7 +363,7 @@ def neocognitron2003(spec: Spec, parts: int = 100, wholes: int = 400) -> nn.Modu
         parts: planes of the second stage at most.
         wholes: planes of the third stage at most.
     Raises:
-        ValueError: samples are no pictures.
+        ValueError: samples are no pictures, or a side is shorter than 3 samples.
 
     Source: Fukushima 2003, Neocognitron for handwritten digit recognition, Neurocomputing 51.
     """
@@ -379,7 +382,7 @@ def add_if_silent(spec: Spec, parts: int = 100, wholes: int = 400) -> nn.Module:
         parts: planes of the second stage at most.
         wholes: planes of the third stage at most.
     Raises:
-        ValueError: samples are no pictures.
+        ValueError: samples are no pictures, or a side is shorter than 3 samples.
 
     Source: Fukushima 2013, Artificial vision by multi-layered neural networks: Neocognitron and
         its advances, Neural Networks 37; Fukushima 2018.
