@@ -1,5 +1,7 @@
 """EEGNet: filters in time, then across electrodes, in two thousand parameters."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -8,15 +10,43 @@ from striate.spec import Spec
 __all__ = ["EEGNet", "eegnet"]
 
 
+def held(module: nn.Conv2d | nn.Linear, limit: float) -> Tensor:
+    """Return weights with norms of at most `limit` an output; in training store them so too.
+
+    What is stored is projected before the next use, as Keras does it after an update.
+    """
+    if module.training and not torch.compiler.is_compiling():
+        project(module.weight, limit)
+    return torch.renorm(module.weight, 2, 0, limit)
+
+
+@torch.no_grad()
+def project(weight: Tensor, limit: float) -> None:
+    """Shrink in place what is too long; what is not stays untouched, for whoever saved it."""
+    if bool((weight.flatten(1).norm(dim=1) > 1.00001 * limit).any()):  # more than rounding
+        weight.copy_(torch.renorm(weight, 2, 0, limit))
+
+
+def _store_held(module: Any, prefix: str, keep_vars: bool) -> None:
+    """Project before weights are stored: the last update had no use after it."""
+    project(module.weight, module.LIMIT)
+
+
 class HeldConv2d(nn.Conv2d):
     """A convolution whose filters have norms of at most 1.
 
     Shape: (N, C, H, W) -> (N, O, H', W')
     """
 
+    LIMIT = 1.0
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.register_state_dict_pre_hook(_store_held)
+
     def forward(self, x: Tensor) -> Tensor:
         """Return the maps."""
-        return self._conv_forward(x, torch.renorm(self.weight, 2, 0, 1.0), self.bias)
+        return self._conv_forward(x, held(self, self.LIMIT), self.bias)
 
 
 class HeldLinear(nn.Linear):
@@ -25,9 +55,15 @@ class HeldLinear(nn.Linear):
     Shape: (N, C) -> (N, K)
     """
 
+    LIMIT = 0.25
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.register_state_dict_pre_hook(_store_held)
+
     def forward(self, x: Tensor) -> Tensor:
         """Return the outputs."""
-        return nn.functional.linear(x, torch.renorm(self.weight, 2, 0, 0.25), self.bias)
+        return nn.functional.linear(x, held(self, self.LIMIT), self.bias)
 
 
 class EEGNet(nn.Module):
