@@ -19,6 +19,7 @@ from striate.kernels.dispatch import DEPTHWISE, DIRECT, TORCH, fastest
 from striate.kernels.geometry import last, lies_last, planned, shape_after, turned
 from striate.kernels.library import Conv, floats, level, run
 from striate.kernels.memory import empty
+from striate.kernels.operators import as_operator, differentiate, shaped
 from striate.kernels.prepared import kept
 
 __all__ = ["convolution", "convolved", "transformed", "transposed"]
@@ -100,7 +101,7 @@ def transposed(
     return size, *how, groups
 
 
-@torch.library.custom_op("striate::convolve", mutates_args=(), device_types="cpu")
+@as_operator
 def convolve(
     x: Tensor, weight: Tensor, bias: Tensor | None,
     stride: Numbers, padding: Numbers, dilation: Numbers, groups: int,
@@ -109,7 +110,7 @@ def convolve(
     return convolved(x, weight, bias, None, -inf, inf, stride, padding, dilation, groups)
 
 
-@torch.library.custom_op("striate::convolve_clipped", mutates_args=(), device_types="cpu")
+@as_operator
 def convolve_clipped(
     x: Tensor, weight: Tensor, bias: Tensor | None, addend: Tensor | None, low: float, high: float,
     stride: Numbers, padding: Numbers, dilation: Numbers, groups: int,
@@ -215,7 +216,7 @@ def _prepared(own: Conv, weight: Tensor, kernels: int) -> Tensor | None:
     return ready
 
 
-@torch.library.custom_op("striate::convolve_input", mutates_args=(), device_types="cpu")
+@as_operator
 def convolve_input(
     dy: Tensor, weight: Tensor, size: Numbers,
     stride: Numbers, padding: Numbers, dilation: Numbers, groups: int,
@@ -224,7 +225,7 @@ def convolve_input(
     return _input(dy, weight, None, size, stride, padding, dilation, groups)
 
 
-@torch.library.custom_op("striate::convolve_input_added", mutates_args=(), device_types="cpu")
+@as_operator
 def convolve_input_added(
     dy: Tensor, weight: Tensor, addend: Tensor, size: Numbers,
     stride: Numbers, padding: Numbers, dilation: Numbers, groups: int,
@@ -262,7 +263,7 @@ def _input(
     return fastest(call, attempt)
 
 
-@torch.library.custom_op("striate::convolve_weight", mutates_args=(), device_types="cpu")
+@as_operator
 def convolve_weight(
     x: Tensor, dy: Tensor, kernel: Numbers,
     stride: Numbers, padding: Numbers, dilation: Numbers, groups: int, channels_last: bool = False,
@@ -306,29 +307,29 @@ def _backward(
 # What torch.compile knows of the answers before they are computed.
 
 
-@convolve.register_fake
+@shaped("convolve")
 def _(x, weight, bias, stride, padding, dilation, groups):  # type: ignore[no-untyped-def]
     out = shape_after(x.shape[2:], weight.shape[2:], stride, padding, dilation)
     return x.new_empty(x.shape[0], *out, weight.shape[0]).movedim(-1, 1)
 
 
-@convolve_clipped.register_fake
+@shaped("convolve_clipped")
 def _(x, weight, bias, addend, low, high, stride, padding, dilation, groups):  # type: ignore[no-untyped-def]
     out = shape_after(x.shape[2:], weight.shape[2:], stride, padding, dilation)
     return x.new_empty(x.shape[0], *out, weight.shape[0]).movedim(-1, 1)
 
 
-@convolve_input.register_fake
+@shaped("convolve_input")
 def _(dy, weight, size, stride, padding, dilation, groups):  # type: ignore[no-untyped-def]
     return dy.new_empty(dy.shape[0], *size, weight.shape[1] * groups).movedim(-1, 1)
 
 
-@convolve_input_added.register_fake
+@shaped("convolve_input_added")
 def _(dy, weight, addend, size, stride, padding, dilation, groups):  # type: ignore[no-untyped-def]
     return dy.new_empty(dy.shape[0], *size, weight.shape[1] * groups).movedim(-1, 1)
 
 
-@convolve_weight.register_fake
+@shaped("convolve_weight")
 def _(x, dy, kernel, stride, padding, dilation, groups, channels_last=False):  # type: ignore[no-untyped-def]
     o, c = dy.shape[1], x.shape[1] // groups
     if channels_last:
@@ -370,6 +371,6 @@ def _weight_backward(ctx, ddw):  # type: ignore[no-untyped-def]
     return dx, ddy, None, None, None, None, None, None
 
 
-convolve.register_autograd(_convolve_backward, setup_context=_keep)
-convolve_input.register_autograd(_input_backward, setup_context=_keep)
-convolve_weight.register_autograd(_weight_backward, setup_context=_keep)
+differentiate("convolve", _convolve_backward, _keep)
+differentiate("convolve_input", _input_backward, _keep)
+differentiate("convolve_weight", _weight_backward, _keep)

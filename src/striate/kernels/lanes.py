@@ -16,6 +16,7 @@ from torch import Tensor
 from striate.kernels.geometry import geometry, shape_after
 from striate.kernels.library import Chain, Conv, Link, LinkPointer, level, library, run
 from striate.kernels.memory import pool
+from striate.kernels.operators import LIBRARY, shaped
 
 __all__ = ["CLIP", "LOGISTIC", "MAX", "MEAN", "NO_POOLING", "STRAIGHT", "TANH", "Stage"]
 
@@ -202,27 +203,25 @@ def _gradients(x: Tensor, weights: list[Tensor], wanted: list[bool]) -> list[Ten
     return [x.new_empty(shape if want else 0) for shape, want in zip(shapes, wanted, strict=True)]
 
 
-# torch.library.custom_op would cost more than a convolution of LeNet's does.
-operators = torch.library.Library("striate", "FRAGMENT")
-operators.define(
+LIBRARY.define(
     "chain(Tensor x, Tensor[] weights, Tensor?[] biases, int[] whole, float[] broken, bool keep) "
     "-> (Tensor, Tensor)"
 )
-operators.define(
+LIBRARY.define(
     "chain_backward(Tensor dy, Tensor x, Tensor[] weights, Tensor kept, int[] whole, "
     "float[] broken, bool[] wanted) -> Tensor[]"
 )
-operators.impl("chain", forward, "CPU")
-operators.impl("chain_backward", backward, "CPU")
+LIBRARY.impl("chain", forward, "CPU")
+LIBRARY.impl("chain_backward", backward, "CPU")
 
 
-@torch.library.register_fake("striate::chain", lib=operators)
+@shaped("chain")
 def _(x, weights, biases, whole, broken, keep):  # type: ignore[no-untyped-def]
     plan = _planned(x, weights, whole, broken)
     kept = x.new_empty(_floats(x, plan) if keep else 0)
     return x.new_empty(x.shape[0], *plan.answer), kept
 
 
-@torch.library.register_fake("striate::chain_backward", lib=operators)
+@shaped("chain_backward")
 def _(dy, x, weights, kept, whole, broken, wanted):  # type: ignore[no-untyped-def]
     return _gradients(x, weights, wanted)

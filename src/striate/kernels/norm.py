@@ -12,6 +12,7 @@ from torch import Tensor
 from striate.kernels.geometry import last
 from striate.kernels.library import Norm, run
 from striate.kernels.memory import empty
+from striate.kernels.operators import as_operator, differentiate, shaped
 
 __all__ = ["batch_norm"]
 
@@ -52,7 +53,7 @@ def _whole(x: Tensor | None) -> Tensor | None:
     return None if x is None else x.contiguous()
 
 
-@torch.library.custom_op("striate::normalise", mutates_args=(), device_types="cpu")
+@as_operator
 def normalise(
     x: Tensor, weight: Tensor | None, bias: Tensor | None, addend: Tensor | None,
     epsilon: float, low: float, high: float,
@@ -66,7 +67,7 @@ def normalise(
     return y, mean, variance
 
 
-@torch.library.custom_op("striate::normalise_backward", mutates_args=(), device_types="cpu")
+@as_operator
 def normalise_backward(
     x: Tensor, dy: Tensor, y: Tensor | None, weight: Tensor | None, bias: Tensor | None,
     mean: Tensor, variance: Tensor, epsilon: float, low: float, high: float,
@@ -89,12 +90,12 @@ def _like(x: Tensor) -> Tensor:
     return torch.empty_like(x.movedim(1, -1), memory_format=torch.contiguous_format).movedim(-1, 1)
 
 
-@normalise.register_fake
+@shaped("normalise")
 def _(x, weight, bias, addend, epsilon, low, high):  # type: ignore[no-untyped-def]
     return _like(x), x.new_empty(x.shape[1]), x.new_empty(x.shape[1])
 
 
-@normalise_backward.register_fake
+@shaped("normalise_backward")
 def _(x, dy, y, weight, bias, mean, variance, epsilon, low, high):  # type: ignore[no-untyped-def]
     dsum = mean.new_empty(0) if y is None else _like(x)
     return _like(x), torch.empty_like(mean), torch.empty_like(mean), dsum
@@ -126,4 +127,4 @@ def _backward(ctx, dy, dmean, dvariance):  # type: ignore[no-untyped-def]
     return *found, None, None, None
 
 
-normalise.register_autograd(_backward, setup_context=_keep)
+differentiate("normalise", _backward, _keep)

@@ -21,6 +21,7 @@ from striate.kernels.geometry import geometry, last, shape_after
 from striate.kernels.library import Conv, Separable, run
 from striate.kernels.memory import empty
 from striate.kernels.nodes import call, value
+from striate.kernels.operators import as_operator, shaped
 
 __all__ = ["replace", "separated"]
 
@@ -31,7 +32,7 @@ APART, TOGETHER = 0, 1
 OPEN = ([1, 1], [0, 0], [1, 1], 1)  # how a pointwise convolution goes
 
 
-@torch.library.custom_op("striate::arranged", mutates_args=(), device_types="cpu")
+@as_operator
 def arranged(weights: list[Tensor], biases: list[Tensor | None]) -> list[Tensor]:
     """Return kernels and biases as the library reads them: in blocks of channels between.
 
@@ -96,7 +97,7 @@ def separated(
     return quickest(key, lambda: (APART, TOGETHER), attempt)
 
 
-@torch.library.custom_op("striate::separable", mutates_args=(), device_types="cpu")
+@as_operator
 def separable(
     x: Tensor, weights: list[Tensor], biases: list[Tensor | None], addend: Tensor | None,
     bounds: list[float], stride: Numbers, padding: Numbers, dilation: Numbers,
@@ -122,7 +123,7 @@ def _together(
     return y
 
 
-@arranged.register_fake
+@shaped("arranged")
 def _(weights, biases):  # type: ignore[no-untyped-def]
     *rows, back = weights
     wide, o = (n + -n % NARROW for n in back.shape[1::-1])
@@ -130,7 +131,7 @@ def _(weights, biases):  # type: ignore[no-untyped-def]
     return [back.new_empty(n) for n in [0] * (4 - len(counts)) + counts] + [back.new_empty(wide, o)]
 
 
-@separable.register_fake
+@shaped("separable")
 def _(x, weights, biases, addend, bounds, stride, padding, dilation, ready):  # type: ignore[no-untyped-def]
     out = shape_after(x.shape[2:], weights[-2].shape[2:], stride, padding, dilation)
     return x.new_empty(x.shape[0], *out, weights[-1].shape[0]).movedim(-1, 1)

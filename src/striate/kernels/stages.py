@@ -17,6 +17,7 @@ from striate.kernels.geometry import geometry, last, shape_after
 from striate.kernels.library import Normed, Stage, level, run
 from striate.kernels.memory import empty
 from striate.kernels.nodes import call, numbers, parts, readers, value
+from striate.kernels.operators import as_operator, shaped
 
 __all__ = ["replace", "stage", "stage_backward"]
 
@@ -39,7 +40,7 @@ def _whole(known: Sequence[Tensor | None]) -> list[Tensor | None]:
     return [None if t is None else t.contiguous() for t in known]
 
 
-@torch.library.custom_op("striate::stage", mutates_args=(), device_types="cpu")
+@as_operator
 def stage(
     x: Tensor, weight: Tensor, stride: Numbers, padding: Numbers, dilation: Numbers, groups: int,
     before: list[Tensor | None], before_bounds: list[float],
@@ -62,7 +63,7 @@ def stage(
     return y, mean, variance
 
 
-@torch.library.custom_op("striate::stage_backward", mutates_args=(), device_types="cpu")
+@as_operator
 def stage_backward(
     dy: Tensor, x: Tensor, weight: Tensor, addend: Tensor | None,
     stride: Numbers, padding: Numbers, dilation: Numbers, groups: int,
@@ -99,14 +100,14 @@ def _like(x: Tensor, channels: int, size: Sequence[int]) -> Tensor:
     return x.new_empty(x.shape[0], *size, channels).movedim(-1, 1)
 
 
-@stage.register_fake
+@shaped("stage")
 def _(x, weight, stride, padding, dilation, groups, before, before_bounds):  # type: ignore[no-untyped-def]
     out = shape_after(x.shape[2:], weight.shape[2:], stride, padding, dilation)
     o = weight.shape[0]
     return _like(x, o, out), x.new_empty(o), x.new_empty(o)
 
 
-@stage_backward.register_fake
+@shaped("stage_backward")
 def _(dy, x, weight, addend, stride, padding, dilation, groups, before, *others):  # type: ignore[no-untyped-def]
     each = (x.new_empty(x.shape[1] if before else 0) for _ in range(2))
     return _like(x, x.shape[1], x.shape[2:]), torch.empty_like(weight), *each
