@@ -177,6 +177,13 @@ def test_a_broken_file_is_forgotten(monkeypatch, text):
     assert UNCLEAR.key in file.read_text()
 
 
+def test_other_kernels_are_tried_anew(monkeypatch):
+    monkeypatch.setattr(dispatch, "level", lambda: "avx512")
+    before = dispatch._file()
+    monkeypatch.setattr(dispatch, "GENERATION", dispatch.GENERATION + 1)
+    assert dispatch._file() != before
+
+
 def test_without_a_place_for_the_file_it_is_tried_again(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("STRIATE_CACHE", str(tmp_path / "file"))

@@ -44,6 +44,7 @@ NAMES = {
 }  # fmt: skip
 TRIES, MOST, SECONDS = 3, 6, 0.01  # turns at least; at most, while there is time
 CLEAR = 1.5  # a difference in the estimate that is believed
+GENERATION = 2  # one more when an algorithm comes or becomes faster: then all is tried anew
 
 # In units of one multiply-and-add at the CPU's peak, fitted to the shapes of benchmarks/kernels.py
 # on a Zen 4: what one number costs in Winograd's transforms, and one of the kernels on its way to
@@ -311,7 +312,7 @@ def _keep(known: Mapping[str, int]) -> None:
 
 
 def _file() -> Path:
-    about = f"{_processor()} {level()} {torch.__version__} {__version__}"
+    about = f"{_processor()} {level()} {torch.__version__} {__version__} {GENERATION}"
     return cache_folder() / "kernels" / f"{hashlib.sha256(about.encode()).hexdigest()[:16]}.json"
 
 
