@@ -127,9 +127,13 @@ def test_a_step_of_training_is_the_same(name):
 BOTH = [(6, 12), (5, 16), (9, 14)]  # batch and height; a graph of symbols comes with the second
 BATCHES = [(6, 12), (5, 12), (9, 12)]
 SIZES = [*((name, BOTH) for name in NAMES), ("odd", BATCHES), ("plain", BATCHES)]
+LONG = ("line", "block", "odd")  # to compile, at every size
+TRAINED = [
+    pytest.param(*case, marks=pytest.mark.slow) if case[0] in LONG else case for case in SIZES
+]
 
 
-@pytest.mark.parametrize(("name", "sizes"), SIZES, ids=str)
+@pytest.mark.parametrize(("name", "sizes"), TRAINED, ids=str)
 def test_training_goes_on_with_other_sizes(name, sizes):
     plain = networks()[name]
     fast = copy.deepcopy(plain)

@@ -23,6 +23,7 @@ sys.exit("torch._dynamo" in sys.modules)
 """
 
 
+@pytest.mark.slow
 def test_a_first_step_imports_no_compiler():
     """It would take seconds, of every process that trains."""
     assert subprocess.run([sys.executable, "-c", FIRST]).returncode == 0
