@@ -12,7 +12,7 @@ from striate.errors import RecipeError
 from striate.models import build
 from striate.recipe import Recipe
 from striate.spec import Spec
-from striate.train.hogwild import Shared, check, layers_of, replay, steps, work
+from striate.train.hogwild import Shared, _first_call, check, layers_of, replay, steps, work
 from striate.train.loop import State
 from striate.train.loop import steps as updates
 from striate.train.losses import cross_entropy
@@ -191,6 +191,16 @@ def test_two_workers_learn(bars, publication):
     for _ in steps(model, loader, recipe, loss=LOSS, state=State.start(model, recipe)):
         pass
     assert LOSS(model, x, y).item() < 0.9 * before
+
+
+def test_running_statistics_have_not_seen_a_first_call(bars):
+    _, loader, _ = bars(count=64)
+    x, y = loader.batch_at(0)
+    norm = nn.BatchNorm2d(x.shape[1])
+    model = nn.Sequential(norm, nn.Flatten(), nn.Linear(x[0].numel(), int(y.max()) + 2))
+    before = [buffer.clone() for buffer in norm.buffers()]
+    _first_call(model, loader, LOSS, State.start(model, RECIPE))
+    assert all(torch.equal(a, b) for a, b in zip(norm.buffers(), before, strict=True))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere workers are not forked")

@@ -272,8 +272,11 @@ def _first_call(model: nn.Module, loader: Loader, loss: Loss, state: State) -> f
     """
     began = time.monotonic()
     model.train()
+    kept = [buffer.clone() for buffer in model.buffers()]
     with torch.random.fork_rng(devices=[]):  # the workers draw what they drew without it
         loss(model, *loader.batch_at(state.index))
+    for buffer, before in zip(model.buffers(), kept, strict=True):
+        buffer.copy_(before)  # running statistics have not seen a batch yet
     return time.monotonic() - began
 
 
