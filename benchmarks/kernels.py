@@ -7,8 +7,10 @@
 
 PyTorch runs as NCHW, channels last and, if asked, compiled by Inductor; Striate as
 `striate.accelerate` and as torch.compile(backend="striate"). All take turns in one process; a turn
-is a step, the first turn does not count. A ratio is of medians, PyTorch's best over Striate's best,
-and its spread that of the turns. Beside it: multiply-and-adds a second that a step of Striate does,
+is as many steps as fill BURST seconds, the same number for all, since a step behind those of other
+settings finds its weights and buffers driven from the caches, as no training does. The first turn
+does not count. A ratio is of medians, PyTorch's best over Striate's best, and its spread that of
+the turns. Beside it: multiply-and-adds a second that a step of Striate does,
 as a share of what this CPU reaches out of its registers; Winograd's algorithm may exceed 1.
 
 Two processes that compete train `fastnet` with two threads each. The ratio is of a step's time
@@ -17,6 +19,7 @@ beside the other process to that alone; the two cases take turns.
 
 import argparse
 import copy
+import math
 import multiprocessing
 import time
 from collections.abc import Callable
@@ -38,6 +41,7 @@ from striate.models import build
 from striate.spec import Spec
 
 LAST = torch.channels_last
+BURST = 0.2  # seconds that a turn of the fastest setting lasts at least
 
 
 def ours(name: str, channels: int, side: int) -> Callable[[], nn.Module]:
@@ -119,14 +123,18 @@ def turns(
     nets: dict[str, nn.Module], step: Callable[[nn.Module, Tensor, Tensor], None],
     inputs: dict[str, tuple[Tensor, Tensor]], count: int,
 ) -> dict[str, list[float]]:  # fmt: skip
-    """Return seconds of each turn of each setting."""
+    """Return seconds of a step, of each turn of each setting."""
+
+    def seconds(name: str, steps: int) -> float:
+        return _seconds(lambda: step(nets[name], *inputs[name]), steps)
+
+    for name in nets:
+        seconds(name, 1)
+    steps = math.ceil(BURST / min(seconds(name, 1) for name in nets))
     times: dict[str, list[float]] = {name: [] for name in nets}
-    for turn in range(count + 1):
-        for name, net in nets.items():
-            begun = time.perf_counter()
-            step(net, *inputs[name])
-            if turn:
-                times[name].append(time.perf_counter() - begun)
+    for _ in range(count):
+        for name in nets:
+            times[name].append(seconds(name, steps))
     return times
 
 
