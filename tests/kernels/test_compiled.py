@@ -249,6 +249,23 @@ def test_gradients_of_two_branches_are_added_by_a_convolution(monkeypatch, name)
     assert text.count("striate.convolve_input_added.default") == blocks
 
 
+@pytest.mark.parametrize("end", [nn.Conv2d(8, 4, 3), nn.Sequential(nn.Conv2d(8, 4, 3), nn.ReLU())])
+def test_a_network_that_ends_in_our_operators_computes_nothing_twice(monkeypatch, end):
+    parted, default = [], compiled.default_partition
+
+    def spy(*args, **kwargs):
+        parted.extend(default(*args, **kwargs))
+        return parted
+
+    monkeypatch.setattr(compiled, "default_partition", spy)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), copy.deepcopy(end))
+    torch.compile(net, backend=backend)(torch.randn(20, 3, 12, 12)).sum().backward()
+    forward, backward = ([str(node.target) for node in part.graph.nodes] for part in parted)
+    assert sum("striate" in target for target in forward) == 3
+    ours_ = [target for target in backward if "striate" in target]
+    assert len(ours_) == 4  # two gradients to kernels, one to an input, one of normalisation
+
+
 def test_what_another_reader_needs_stays(monkeypatch):
     text = " ".join(graphs(monkeypatch, networks()["kept"], torch.randn(2, 3, 12, 12)))
     assert "striate.normalise.default" in text

@@ -112,7 +112,22 @@ def _leaves(arg: Any) -> list[Node]:
 
 def _parted(joint: GraphModule, *args: Any, **kwargs: Any) -> tuple[GraphModule, GraphModule]:
     """Rewrite forward and backward while they are one graph, then part them."""
-    return default_partition(rewrite(joint), *args, **kwargs)
+    _mark(rewrite(joint), kwargs.get("num_fwd_outputs", 0))
+    return default_partition(joint, *args, **kwargs)
+
+
+def _mark(joint: GraphModule, outputs: int) -> None:
+    """Mark where the forward part ends: up to its last answer, with all that this one came with.
+
+    PyTorch looks for the last of its own operators, and what stands behind it would be computed
+    once more in the backward part.
+    """
+    (end,) = joint.graph.find_nodes(op="output")
+    for node in end.args[0][:outputs]:
+        if isinstance(node, Node):
+            source = node.args[0] if node.target is operator.getitem else None
+            for one in (node, *(parts(source).values() if isinstance(source, Node) else ())):
+                one.meta["partitioner_tag"] = "is_forward"
 
 
 def rewrite(module: GraphModule) -> GraphModule:
