@@ -67,7 +67,8 @@ def ours(monkeypatch):
 
     def use(algorithm):
         answer = lambda call, attempt: attempt(algorithm)  # noqa: E731
-        monkeypatch.setattr("striate.kernels.convolution.fastest", answer)
+        for module in ("convolution", "pooling"):
+            monkeypatch.setattr(f"striate.kernels.{module}.fastest", answer)
         assert dispatch.TORCH == 0
 
     return use
@@ -92,6 +93,7 @@ def always_ours(monkeypatch):
 
     for least in ("SMALL", "SMALL_DEPTHWISE", "SMALL_KEPT"):
         monkeypatch.setattr(accelerated, least, 0)
-    monkeypatch.setattr("striate.kernels.convolution.fastest", fastest)
+    for module in ("convolution", "pooling"):
+        monkeypatch.setattr(f"striate.kernels.{module}.fastest", fastest)
     monkeypatch.setattr(stages, "run", staged)
     return counts

@@ -361,6 +361,21 @@ def test_sums_and_bounds_behind_it(level, ours, algorithm, bounds, added):
     assert distance(y, wanted.clamp(*bounds), float(exact.abs().max())) < 5e-5
 
 
+@pytest.mark.parametrize("algorithm", [TORCH, DIRECT, DEPTHWISE, 2, 4])
+@pytest.mark.parametrize("added", [True, False])
+def test_silu_behind_it(level, ours, algorithm, added):
+    ours(algorithm)
+    c, groups = (19, 19) if algorithm == DEPTHWISE else (19, 1)
+    x, weight, shift = torch.randn(2, 19, 9, 14), torch.randn(c, 19 // groups, 3, 3), torch.randn(c)
+    addend = 3 * torch.randn(2, c, 9, 14) if added else None
+    how = [1, 1], [1, 1], [1, 1], groups
+    none = (float("-inf"), float("inf"))
+    y = torch.ops.striate.convolve_clipped(x, weight, shift, addend, *none, *how, True)
+    exact = F.conv2d(*(t.double() for t in (x, weight, shift)), padding=1, groups=groups)
+    wanted = F.silu(exact + addend if added else exact)
+    assert distance(y, wanted, float(exact.abs().max())) < 5e-5
+
+
 @pytest.mark.parametrize("size", [(11,), (5, 6, 7)])
 @pytest.mark.parametrize("added", [True, False])
 def test_sums_and_bounds_behind_pytorchs_own_along_other_axes(ours, size, added):

@@ -38,6 +38,16 @@ def test_a_sum_of_one_shape_and_bounds_are_found(function, names, bounds):
     assert found(function) == (names, bounds)
 
 
+def test_silu_is_found_beside_its_gradient():
+    def trained(x, row):
+        y = x.sin()
+        return aten.silu(y), aten.silu_backward(row, y)
+
+    names, bounds = found(trained)
+    assert names[2].startswith("silu")
+    assert bounds == (-inf, inf)
+
+
 def test_what_is_read_elsewhere_ends_it():
     def twice(x, row):
         y = x.sin()

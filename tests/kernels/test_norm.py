@@ -22,7 +22,7 @@ INF = float("inf")
 BOUNDS = [(-INF, INF), (0.0, INF), (0.0, 0.7)]
 
 
-def compare(shape, bounds, affine=True, added=False, centre=3.0, seed=0):
+def compare(shape, bounds, affine=True, added=False, centre=3.0, seed=0, silu=False):
     draw = torch.Generator().manual_seed(seed)
     x = 2 * torch.randn(shape, generator=draw) + centre
     c = shape[1]
@@ -35,10 +35,11 @@ def compare(shape, bounds, affine=True, added=False, centre=3.0, seed=0):
     # where an answer is a bound up to rounding, nobody can say whether a gradient passes
     near = torch.stack([(before.detach() - bound).abs() < 1e-4 for bound in bounds]).any(0)
     dy = torch.randn(shape, generator=draw) * ~near
-    y = before.clamp(*bounds)
+    y = F.silu(before) if silu else before.clamp(*bounds)
     wanted = torch.autograd.grad(y, [t for t in exact if t is not None], dy.double())
     ours = [None if t is None else t.clone().requires_grad_() for t in given_]
-    found, mean, variance = batch_norm(*ours, epsilon=1e-5, low=bounds[0], high=bounds[1])
+    told = {"low": bounds[0], "high": bounds[1], "silu": silu}
+    found, mean, variance = batch_norm(*ours, epsilon=1e-5, **told)
     axes = [0, *range(2, len(shape))]
     exact_variance = x.double().var(axes, correction=0)
     reach = float(x.abs().max())  # what a number is rounded at, before the mean is taken away
@@ -61,6 +62,12 @@ def compare(shape, bounds, affine=True, added=False, centre=3.0, seed=0):
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_answers_statistics_and_gradients_are_those_of_float64(level, shape, bounds, added, affine):
     compare(shape, bounds, affine, added)
+
+
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_silu_behind_it(level, shape, affine):
+    compare(shape, BOUNDS[0], affine, silu=True)
 
 
 @pytest.mark.slow
@@ -90,9 +97,11 @@ def test_two_threads_answer_to_the_bit_alike_every_time(two_threads):
         assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
 
 
-@pytest.mark.parametrize("low", [0.0, -INF])
-@pytest.mark.parametrize("added", [True, False])
-def test_gradients_of_gradients_are_those_of_torch(low, added):
+@pytest.mark.parametrize(
+    ("low", "added", "silu"),
+    [*((low, added, False) for low in (0.0, -INF) for added in (True, False)), (-INF, False, True)],
+)
+def test_gradients_of_gradients_are_those_of_torch(low, added, silu):
     x, addend = torch.randn(3, 4, 5, 5), torch.randn(3, 4, 5, 5)
 
     def second(normalise):
@@ -104,11 +113,13 @@ def test_gradients_of_gradients_are_those_of_torch(low, added):
 
     def theirs(x, w, addend):
         y = F.batch_norm(x, None, None, w, torch.zeros(4), True, 0, 1e-5)
+        if silu:
+            return F.silu(y)
         return (y + addend if added else y).clamp(min=low)
 
     def ours(x, w, addend):
         addend = addend if added else None
-        return batch_norm(x, w, torch.zeros(4), addend, epsilon=1e-5, low=low)[0]
+        return batch_norm(x, w, torch.zeros(4), addend, epsilon=1e-5, low=low, silu=silu)[0]
 
     for one, other in zip(second(ours), second(theirs), strict=True):
         assert (one - other).abs().max() <= 1e-4 * other.abs().max()  # sums of large ones cancel

@@ -11,6 +11,7 @@ from striate.kernels import compiled, lanes  # noqa: F401  # they define the ope
 OPERATORS = (
     "convolve", "convolve_clipped", "convolve_input", "convolve_input_added", "convolve_weight",
     "normalise", "normalise_backward", "stage", "stage_backward", "arranged", "separable",
+    "convolve_pooled", "unpool",
 )  # fmt: skip
 
 FIRST = """

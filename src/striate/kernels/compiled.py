@@ -8,7 +8,7 @@ Nothing is generated, so compiling takes as long as tracing.
 """
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from math import inf
 from typing import Any
@@ -23,7 +23,7 @@ from torch._dynamo.backends.common import aot_autograd
 from torch.fx import GraphModule, Node
 from torch.nn import Parameter
 
-from striate.kernels import chains, convolution, norm, separable, stages  # noqa: F401  # norm defines operators
+from striate.kernels import chains, convolution, norm, pooling, separable, stages  # noqa: F401  # norm defines operators
 from striate.kernels.convolution import transposed
 from striate.kernels.followers import Behind, addend_of, behind_of
 from striate.kernels.geometry import lies_last
@@ -38,6 +38,7 @@ aten, ours = torch.ops.aten, torch.ops.striate
 READ = {
     ours.convolve.default: (1, 2),
     ours.convolve_clipped.default: (1, 2),
+    ours.convolve_pooled.default: (1, 2, 3),
     ours.separable.default: (1, 2, 8),
 }
 
@@ -99,6 +100,8 @@ def _bare(module: GraphModule) -> None:
             node.args = (*given[:3], None, -inf, inf, *given[3:])
         elif node.target is ours.convolve_clipped.default:
             node.target = convolution.convolved
+        elif node.target is ours.convolve_pooled.default:
+            node.target = pooling.pooled
         elif node.target is ours.separable.default:
             node.target = separable.separated
     module.recompile()
@@ -143,10 +146,13 @@ def rewrite(module: GraphModule) -> GraphModule:
         (aten._native_batch_norm_legit_no_training.default, _fold),
         (aten.convolution.default, chains.replace),
         (aten.convolution.default, _convolve),
+        (ours.convolve.default, _shift),
         (ours.convolve.default, _finish),
+        (aten.max_pool2d_with_indices.default, pooling.replace),
         (aten.convolution_backward.default, _convolve_backward),
         (ours.convolve_input.default, _add),
     ):
+        graph.eliminate_dead_code()  # what was replaced before still reads
         for node in graph.find_nodes(op="call_function", target=kind):
             with graph.inserting_before(node):
                 change(node)
@@ -214,13 +220,36 @@ def _convolve_backward(node: Node) -> None:
         found[2].replace_all_uses_with(call(node, aten.sum.dim_IntList, dy, axes))
 
 
+def _shift(node: Node) -> None:
+    """Let a number for each channel, added behind a convolution without a bias, be its bias."""
+    found = readers(node)
+    sum_ = found[0] if len(found) == 1 and found[0] in node.users else None
+    if node.args[2] is not None or sum_ is None:
+        return
+    if sum_.target is not aten.add.Tensor or sum_.kwargs:
+        return
+    bias = sum_.args[1] if sum_.args[0] is node else sum_.args[0]
+    each = [value(node).shape[1], *[1] * (value(node).dim() - 2)]
+    if bias is node or not isinstance(bias, Node) or not isinstance(value(bias), Tensor):
+        return
+    if value(bias).dtype != torch.float32 or list(value(bias).shape) not in (each, [1, *each]):
+        return
+    x, weight, _, *how = node.args
+    with node.graph.inserting_before(sum_):
+        flat = call(node, aten.reshape.default, bias, [-1])
+        y = call(node, ours.convolve.default, x, weight, flat, *how)
+    sum_.replace_all_uses_with(y)
+
+
 def _finish(node: Node) -> None:
     """Move a sum and an activation into the convolution before them."""
     behind = behind_of(node)
+    if behind.silu and set(readers(behind.before)) != {behind.activation}:
+        behind = behind.without_activation
     if behind.end is node:
         return
     x, weight, bias, *how = node.args
-    args = (x, weight, bias, behind.addend, *behind.bounds, *how)
+    args = (x, weight, bias, behind.addend, *behind.bounds, *how, behind.silu)
     with node.graph.inserting_before(behind.sum or node):
         y = call(node, ours.convolve_clipped.default, *args)
     behind.replace(y)
@@ -252,7 +281,9 @@ def _normalise(node: Node) -> None:
         behind = Behind(answer)
     gradients = [user for user in readers(found[1]) if _is_gradient(user, x)] if 1 in found else []
     masked = {gradient: _mask(gradient, behind) for gradient in gradients}
-    how = (epsilon, *behind.bounds)
+    if behind.silu and not _curves(behind, masked):
+        behind, masked = behind.without_activation, dict.fromkeys(gradients)
+    how = (epsilon, *behind.bounds, behind.silu)
     with node.graph.inserting_before(behind.sum or node):
         fused = call(node, ours.normalise.default, x, weight, bias, behind.addend, *how)
         y, mean, variance = (call(node, operator.getitem, fused, k) for k in range(3))
@@ -272,6 +303,13 @@ def _normalise(node: Node) -> None:
         if mask is not None or behind.activation is None:
             kept = y if mask is not None and behind.sum is not None else None
             _normalise_backward(gradient, mask, kept, (weight, bias, mean, variance, *how))
+
+
+def _curves(behind: Behind, masked: Mapping[Node, Node | None]) -> bool:
+    """Say whether normalisation and SiLU can be one, and their gradients: nobody looks between."""
+    masks = {mask for mask in masked.values() if mask is not None}
+    alone = set(readers(behind.before)) == {behind.activation, *masks}
+    return alone and behind.sum is None and all(len(readers(mask)) == 1 for mask in masks)
 
 
 def _unbiased(node: Node, variance: Node, x: Any) -> Node:
@@ -301,6 +339,8 @@ def _mask(gradient: Node, behind: Behind) -> Node | None:
     if mask.target is aten.hardtanh_backward.default:
         known = mask.args[2:] == behind.bounds
         return mask if known and original(mask.args[1]) is behind.before else None
+    if mask.target is aten.silu_backward.default:
+        return mask if behind.silu and original(mask.args[1]) is behind.before else None
     return None
 
 

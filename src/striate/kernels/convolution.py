@@ -15,14 +15,14 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn import Parameter
 
-from striate.kernels.dispatch import DEPTHWISE, DIRECT, TORCH, fastest
+from striate.kernels.dispatch import DEPTHWISE, DIRECT, TORCH, Call, fastest
 from striate.kernels.geometry import last, lies_last, planned, shape_after, turned
 from striate.kernels.library import Conv, floats, level, run
 from striate.kernels.memory import empty
 from striate.kernels.operators import as_operator, differentiate, shaped
 from striate.kernels.prepared import kept
 
-__all__ = ["convolution", "convolved", "transformed", "transposed"]
+__all__ = ["convolution", "convolved", "prepared", "transformed", "transposed"]
 
 Numbers = list[int]  # one an axis
 _FUSES = torch.backends.mkldnn.is_available() and hasattr(
@@ -113,22 +113,27 @@ def convolve(
 @as_operator
 def convolve_clipped(
     x: Tensor, weight: Tensor, bias: Tensor | None, addend: Tensor | None, low: float, high: float,
-    stride: Numbers, padding: Numbers, dilation: Numbers, groups: int,
+    stride: Numbers, padding: Numbers, dilation: Numbers, groups: int, silu: bool = False,
 ) -> Tensor:  # fmt: skip
-    """Correlate, add what has the shape of the answer, and clip: clip(x * w + bias + addend)."""
-    return convolved(x, weight, bias, addend, low, high, stride, padding, dilation, groups)
+    """Correlate, add what has the shape of the answer, and clip: clip(x * w + bias + addend).
+
+    Or SiLU, v / (1 + e^-v), in the place of the bounds.
+    """
+    how = (stride, padding, dilation, groups)
+    return convolved(x, weight, bias, addend, low, high, *how, silu)
 
 
 def convolved(
     x: Tensor, weight: Tensor, bias: Tensor | None, addend: Tensor | None, low: float, high: float,
     stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int], groups: int,
+    silu: bool = False,
 ) -> Tensor:  # fmt: skip
-    """Correlate, add and clip by the algorithm that is the fastest here."""
+    """Correlate, add, and clip or give to SiLU, by the algorithm that is the fastest here."""
     axes = x.dim() - 2
     how = (stride, padding, dilation, groups)
     fixed = kept(weight) is not None
     call, own, offset = planned("forward", x.shape[0], x.shape[2:], weight, *how, fixed)
-    own.low, own.high = low, high
+    own.low, own.high, own.silu = low, high, silu
     kernels = weight.data_ptr() + offset
     x = last(x)
     bias = None if bias is None else bias.contiguous()
@@ -138,14 +143,12 @@ def convolved(
     def attempt(algorithm: int) -> Tensor:
         if algorithm == TORCH:
             answer = _by_torch(
-                x, weight, bias, addend, low, high, padding, stride, dilation, groups
+                x, weight, bias, addend, low, high, padding, stride, dilation, groups, silu
             )
             return last(answer)
         y, own.tile = empty(own.n, own.o, own.out[3 - axes :]), algorithm
         name = PREFIX.get(algorithm, "winograd") + "_forward"
-        held = _prepared(own, weight, kernels) if call.keeps(algorithm) else None
-        own.ready = held is not None
-        read = kernels if held is None else held.data_ptr()
+        read = prepared(call, own, weight, kernels)
         run(name, own, x.data_ptr(), read, shift, added, y.data_ptr())
         return y
 
@@ -155,11 +158,12 @@ def convolved(
 def _by_torch(
     x: Tensor, weight: Tensor, bias: Tensor | None, addend: Tensor | None, low: float, high: float,
     padding: Sequence[int], stride: Sequence[int], dilation: Sequence[int], groups: int,
+    silu: bool = False,
 ) -> Tensor:  # fmt: skip
     """Let PyTorch correlate; what stands behind it oneDNN does before it stores, where it can."""
     how = (padding, stride, dilation, groups)
     binary = addend is not None
-    fused = _fused(low, high, binary) if _FUSES and x.numel() else None
+    fused = _fused(low, high, binary, silu) if _FUSES and x.numel() else None
     if fused is not None and (x.dim() == 4 or not binary):
         weight = _ordered(weight, x, how)
         name, bounds = fused
@@ -173,11 +177,17 @@ def _by_torch(
     none = [0] * len(stride)
     y = torch.convolution(x, weight, bias, stride, padding, dilation, False, none, groups)
     y = y if addend is None else y.add_(addend)
+    if silu:
+        return torch.nn.functional.silu(y, inplace=True)
     return y if (low, high) == (-inf, inf) else y.clamp_(low, high)
 
 
-def _fused(low: float, high: float, binary: bool) -> tuple[str | None, list[float]] | None:
+def _fused(
+    low: float, high: float, binary: bool, silu: bool
+) -> tuple[str | None, list[float]] | None:
     """Return oneDNN's name of bounds, and their numbers; None where it does not know them."""
+    if silu:
+        return None if binary else ("swish", [])
     if (low, high) == (-inf, inf):
         return None, []
     if (low, high) == (0, inf):
@@ -195,6 +205,17 @@ def _ordered(weight: Tensor, x: Tensor, how: tuple[Any, ...]) -> Tensor:
             weight.contiguous(), *how, list(x.shape)
         )
     return versions[x.shape]
+
+
+def prepared(call: Call, own: Conv, weight: Tensor, kernels: int) -> int:
+    """Return where the algorithm `own.tile` reads kernels: ready ones where they do not change.
+
+    Args:
+        kernels: address of the first tap that is left.
+    """
+    held = _prepared(own, weight, kernels) if call.keeps(own.tile) else None
+    own.ready = held is not None
+    return kernels if held is None else held.data_ptr()
 
 
 def _prepared(own: Conv, weight: Tensor, kernels: int) -> Tensor | None:
@@ -314,7 +335,7 @@ def _(x, weight, bias, stride, padding, dilation, groups):  # type: ignore[no-un
 
 
 @shaped("convolve_clipped")
-def _(x, weight, bias, addend, low, high, stride, padding, dilation, groups):  # type: ignore[no-untyped-def]
+def _(x, weight, bias, addend, low, high, stride, padding, dilation, groups, silu=False):  # type: ignore[no-untyped-def]
     out = shape_after(x.shape[2:], weight.shape[2:], stride, padding, dilation)
     return x.new_empty(x.shape[0], *out, weight.shape[0]).movedim(-1, 1)
 

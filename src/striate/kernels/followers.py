@@ -22,8 +22,9 @@ class Behind:
         answer: what they stand behind.
         sum: the node that adds something.
         addend: what it adds.
-        activation: the node that keeps answers between bounds.
+        activation: the node that keeps answers between bounds, or SiLU's.
         bounds: these.
+        silu: whether it is SiLU.
     """
 
     answer: Node
@@ -31,6 +32,7 @@ class Behind:
     addend: Node | None = None
     activation: Node | None = None
     bounds: tuple[float, float] = (-inf, inf)
+    silu: bool = False
 
     @property
     def before(self) -> Node:
@@ -41,6 +43,11 @@ class Behind:
     def end(self) -> Node:
         """The last one, whose answer is wanted."""
         return self.activation or self.before
+
+    @property
+    def without_activation(self) -> "Behind":
+        """The sum alone."""
+        return Behind(self.answer, self.sum, self.addend)
 
     def replace(self, y: Node) -> None:
         """Let y stand for all of them."""
@@ -55,6 +62,8 @@ def behind_of(answer: Node) -> Behind:
     if addend is None:
         sum_ = None
     activation = _only_reader(sum_ or answer)
+    if activation is not None and activation.target is aten.silu.default:
+        return Behind(answer, sum_, addend, activation, silu=True)
     bounds = _bounds(activation)
     if bounds is None:
         return Behind(answer, sum_, addend)
@@ -62,11 +71,13 @@ def behind_of(answer: Node) -> Behind:
 
 
 def _only_reader(node: Node) -> Node | None:
-    """Return who reads a node if only one does; the gradient of ReLU6 does not count.
+    """Return who reads a node if only one does; gradients of ReLU6 and SiLU do not count.
 
-    It asks whether what it reads lies between the bounds, which what is clipped can tell as well.
+    The first asks whether what it reads lies between the bounds, which what is clipped can tell as
+    well. The second wants what SiLU was given: whoever puts another thing there has to look for it.
     """
-    found = [user for user in readers(node) if user.target is not aten.hardtanh_backward.default]
+    gradients = (aten.hardtanh_backward.default, aten.silu_backward.default)
+    found = [user for user in readers(node) if user.target not in gradients]
     return found[0] if len(found) == 1 and found[0] in node.users else None
 
 

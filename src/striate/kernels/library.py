@@ -11,7 +11,7 @@ from striate.errors import UserError
 
 __all__ = [
     *("Chain", "Conv", "Link", "LinkPointer", "Memory", "Norm", "Normed"),
-    *("Separable", "Stage"),
+    *("Pooling", "Separable", "Stage"),
     *("choose", "floats", "level", "library", "peak", "reason", "run", "setting"),
 ]
 
@@ -29,7 +29,7 @@ class Conv(ctypes.Structure):
         *((name, THREE) for name in ("size", "out", "kernel", "stride", "pad", "dilation")),
         *((name, ctypes.c_int64) for name in ("groups", "weight_o", "weight_c")),
         ("weight_k", THREE),
-        *((name, ctypes.c_int64) for name in ("turned", "tile", "ready", "threads")),
+        *((name, ctypes.c_int64) for name in ("turned", "tile", "ready", "threads", "silu")),
         *((name, ctypes.c_double) for name in ("low", "high")),
     ]
 
@@ -38,9 +38,15 @@ class Norm(ctypes.Structure):
     """A batch normalisation as the library sees it."""
 
     _fields_ = [
-        *((name, ctypes.c_int64) for name in ("rows", "c", "threads")),
+        *((name, ctypes.c_int64) for name in ("rows", "c", "threads", "silu")),
         *((name, ctypes.c_double) for name in ("epsilon", "low", "high")),
     ]
+
+
+class Pooling(ctypes.Structure):
+    """The largest of 2 x 2 neighbours in steps of two, as the library sees it."""
+
+    _fields_ = [(name, ctypes.c_int64) for name in ("n", "h", "w", "c", "threads")]
 
 
 class Separable(ctypes.Structure):
@@ -105,7 +111,10 @@ FUNCTIONS: dict[str, tuple[type[ctypes.Structure], int]] = {
     "depthwise_weight": (Conv, 3),
     "separable_forward": (Separable, 9),
     "winograd_forward": (Conv, 5),
+    "winograd_pooled": (Conv, 6),
     "winograd_weight": (Conv, 3),
+    "pool_forward": (Pooling, 3),
+    "pool_backward": (Pooling, 3),
     "prepared_floats": (Conv, 0),
     "prepare": (Conv, 2),
     "norm_forward": (Norm, 7),

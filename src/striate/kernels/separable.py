@@ -94,7 +94,7 @@ def separated(
 
     shapes = [tuple(t.shape) for t in (x, *weights)]
     key = f"separable {shapes}, {stride}, {padding}, {dilation}, threads {torch.get_num_threads()}"
-    return quickest(key, lambda: (APART, TOGETHER), attempt)
+    return quickest(key, lambda: (APART, TOGETHER), attempt, x.numel())
 
 
 @as_operator
@@ -171,8 +171,8 @@ def _part(node: Any) -> Part | None:
         x, weight, bias, *how = node.args
         return Part(node, x, weight, bias, None, (-inf, inf), tuple(how))  # type: ignore[arg-type]
     if node.target is ours.convolve_clipped.default:
-        x, weight, bias, addend, low, high, *how = node.args
-        return Part(node, x, weight, bias, addend, (low, high), tuple(how))  # type: ignore[arg-type]
+        x, weight, bias, addend, low, high, *how, silu = node.args
+        return None if silu else Part(node, x, weight, bias, addend, (low, high), tuple(how))  # type: ignore[arg-type]
     return None
 
 

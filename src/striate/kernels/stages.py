@@ -151,7 +151,7 @@ class Between:
     @property
     def bounds(self) -> list[Any]:
         """Epsilon, low and high."""
-        return list(self.forward.args[4:])
+        return list(self.forward.args[4:7])
 
 
 def replace(graph: Graph) -> None:
@@ -161,7 +161,7 @@ def replace(graph: Graph) -> None:
     """
     if level() == "baseline":
         return
-    graph.eliminate_dead_code()  # what was replaced before still reads
+    graph.eliminate_dead_code()
     nodes = graph.find_nodes(op="call_function", target=ours.normalise.default)
     links = [link for link in map(_between, nodes) if link is not None]
     before = {link.second.y: link for link in links}
@@ -178,7 +178,8 @@ def replace(graph: Graph) -> None:
 
 def _between(node: Node) -> Between | None:
     x, answer, known = node.args[0], parts(node).get(0), parts(node)
-    if not isinstance(x, Node) or answer is None or node.args[3] is not None:
+    *_, addend, _, _, _, silu = node.args
+    if not isinstance(x, Node) or answer is None or addend is not None or silu:
         return None
     gradients = [one for one in readers(x) if one.target is ours.normalise_backward.default]
     users = [one for one in readers(answer) if one.target is ours.convolve.default]

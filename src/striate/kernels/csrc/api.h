@@ -32,6 +32,7 @@ typedef struct StriateConv {
   int64_t tile;   /* outputs of a tile along an axis: winograd 2 or 4, direct 1 */
   int64_t ready;  /* direct_forward, winograd_forward: kernels are as striate_prepare gives them */
   int64_t threads; /* at least 1 */
+  int64_t silu;    /* answers v of forward calls become v / (1 + e^-v); then there are no bounds */
   double low, high; /* answers of forward calls are clipped to these; infinite ones do nothing */
 } StriateConv;
 
@@ -41,8 +42,8 @@ STRIATE_API const char* striate_level(void);
 /* use another one, from the next call on; STRIATE_NOT_KNOWN where this CPU lacks it */
 STRIATE_API int striate_choose(const char* level);
 
-/* Any convolution: y = clip(x * weight + bias + addend, low, high), where bias and addend, of y's
- * shape, may be null; dx and dw, the gradients of sum(y dy) where nothing is clipped; to dx, too,
+/* Any convolution: y = clip(x * weight + bias + addend, low, high), or SiLU in the place of the
+ * bounds, where bias and addend, of y's shape, may be null; dx and dw, the gradients of sum(y dy) where nothing is clipped; to dx, too,
  * something of its shape may be added. */
 STRIATE_API int striate_direct_forward(const StriateConv* g, const float* x, const float* weight,
                                        const float* bias, const float* addend, float* y);
@@ -58,6 +59,24 @@ STRIATE_API int striate_winograd_forward(const StriateConv* g, const float* x, c
                                          const float* bias, const float* addend, float* y);
 STRIATE_API int striate_winograd_weight(const StriateConv* g, const float* x, const float* dy,
                                         float* dw);
+
+/* The largest of 2 x 2 neighbours in steps of two, of stride 1 on a single plane with 3 x 3 kernels:
+ * y = clip(largest(x * weight) scale + bias, low, high), or SiLU; y is (n, out / 2, o), rounded down.
+ * scale and bias may be null. place, of y's shape, is which of the four it was, 0 to 3, row after
+ * row, the first of equal ones; it may be null. */
+STRIATE_API int striate_winograd_pooled(const StriateConv* g, const float* x, const float* weight,
+                                        const float* scale, const float* bias, float* y,
+                                        uint8_t* place);
+
+/* The same of pictures (n, h, w, c) that are there already, and its gradient. */
+typedef struct StriatePooling {
+  int64_t n, h, w, c, threads;
+} StriatePooling;
+
+STRIATE_API int striate_pool_forward(const StriatePooling* g, const float* x, float* y,
+                                     uint8_t* place);
+STRIATE_API int striate_pool_backward(const StriatePooling* g, const float* dy,
+                                      const uint8_t* place, float* dx);
 
 /* Kernels made ready once for many forward calls of `tile`, whatever their pictures: how many
  * floats, and these. They are of one instruction set. */
@@ -95,12 +114,13 @@ STRIATE_API int striate_separable_forward(const StriateSeparable* g, const float
 /* Batch normalisation of `rows` pixels of c channels each. */
 typedef struct StriateNorm {
   int64_t rows, c, threads;
+  int64_t silu;     /* answers v become v / (1 + e^-v): without bounds and addend */
   double epsilon;   /* added to the variance */
   double low, high; /* answers are clipped to these, and let no gradient through where they are */
 } StriateNorm;
 
-/* y = clip((x - mean) / std * weight + bias + addend, low, high) by the statistics of x, which are
- * given back: variance is the biased one. weight, bias and addend may be null. */
+/* y = clip((x - mean) / std * weight + bias + addend, low, high), or SiLU, by the statistics of x,
+ * which are given back: variance is the biased one. weight, bias and addend may be null. */
 STRIATE_API int striate_norm_forward(const StriateNorm* g, const float* x, const float* weight,
                                      const float* bias, const float* addend, float* y, float* mean,
                                      float* variance);

@@ -30,9 +30,34 @@ int with_tile(const StriateConv& g, With with) {
 
 int forward(const StriateConv& g, const float* x, const float* w, const float* bias,
             const float* addend, float* y) {
-  return with_tile(g, [&](auto tile) {
-    return winograd_forward<decltype(tile)>(g, x, w, bias, addend, y);
-  });
+  Finish finish(g, bias, addend, y);
+  finish.curved = g.silu && !addend;
+  const int said = with_tile(
+      g, [&](auto tile) { return winograd_forward<decltype(tile)>(g, x, w, finish); });
+  return finish.curved ? said : curved(g, said, y);
+}
+
+int pooled(const StriateConv& g, const float* x, const float* w, const float* scale,
+           const float* bias, float* y, uint8_t* place) {
+  const bool plane = g.size[0] * g.out[0] * g.kernel[0] == 1 && g.kernel[1] == 3;
+  if (!plane || g.stride[2] != 1) return STRIATE_NOT_KNOWN;
+  Finish finish(g, bias, nullptr, y);
+  finish.curved = g.silu;
+  finish.halved = true;
+  finish.scale = scale;
+  finish.place = place;
+  return with_tile(
+      g, [&](auto tile) { return winograd_forward<decltype(tile)>(g, x, w, finish); });
+}
+
+int direct(const StriateConv& g, const float* x, const float* w, const float* bias,
+           const float* addend, float* y) {
+  return curved(g, direct_forward(g, x, w, bias, addend, y), y);
+}
+
+int depthwise(const StriateConv& g, const float* x, const float* w, const float* bias,
+              const float* addend, float* y) {
+  return curved(g, depthwise_forward(g, x, w, bias, addend, y), y);
 }
 
 int weight(const StriateConv& g, const float* x, const float* dy, float* dw) {
@@ -102,15 +127,18 @@ double burn(long turns) {
 #define NAME(name) QUOTED(name)
 extern const Level table;
 const Level table{NAME(LEVEL),
-                  direct_forward,
+                  direct,
                   direct_input,
                   direct_weight,
-                  depthwise_forward,
+                  depthwise,
                   depthwise_input,
                   depthwise_weight,
                   separable_forward,
                   forward,
+                  pooled,
                   weight,
+                  pool_forward,
+                  pool_backward,
                   prepared_floats,
                   prepare,
                   norm_forward,

@@ -20,7 +20,11 @@ struct Level {
                            const float* last, const float* last_bias, const float* addend,
                            float* y);
   Forward* winograd_forward;
+  int (*winograd_pooled)(const StriateConv&, const float* x, const float* weight,
+                         const float* scale, const float* bias, float* y, uint8_t* place);
   Gradient* winograd_weight;
+  int (*pool_forward)(const StriatePooling&, const float* x, float* y, uint8_t* place);
+  int (*pool_backward)(const StriatePooling&, const float* dy, const uint8_t* place, float* dx);
   int64_t (*prepared_floats)(const StriateConv&);
   int (*prepare)(const StriateConv&, const float* weight, float* to);
   int (*norm_forward)(const StriateNorm&, const float* x, const float* weight, const float* bias,

@@ -109,6 +109,20 @@ int striate_prepare(const StriateConv* g, const float* weight, float* to) {
   return level().prepare(*g, weight, to);
 }
 
+int striate_winograd_pooled(const StriateConv* g, const float* x, const float* weight,
+                            const float* scale, const float* bias, float* y, uint8_t* place) {
+  return level().winograd_pooled(*g, x, weight, scale, bias, y, place);
+}
+
+int striate_pool_forward(const StriatePooling* g, const float* x, float* y, uint8_t* place) {
+  return level().pool_forward(*g, x, y, place);
+}
+
+int striate_pool_backward(const StriatePooling* g, const float* dy, const uint8_t* place,
+                          float* dx) {
+  return level().pool_backward(*g, dy, place, dx);
+}
+
 int striate_winograd_weight(const StriateConv* g, const float* x, const float* dy, float* dw) {
   return level().winograd_weight(*g, x, dy, dw);
 }

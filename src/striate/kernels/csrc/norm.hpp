@@ -3,11 +3,12 @@
 //     y = clip((x - mean) / std * weight + bias + addend, low, high) ,
 //
 // mean and std over the rows of each channel. A rectifier is low = 0; a residual block's sum and
-// rectifier are an addend and low = 0.
+// rectifier are an addend and low = 0. Or, without bounds and addend, SiLU: y = v / (1 + e^-v).
 // What reads memory is what costs: statistics are one pass, so are the sums of the gradient.
 #pragma once
 
 #include "api.h"
+#include "elementary.hpp"
 #include "threads.hpp"
 #include "vector.hpp"
 
@@ -94,15 +95,29 @@ inline void moments_part(void* context, int64_t part, int) {
                 means + wide(*own.g));
 }
 
-// Where dy passes the bounds: everywhere; where x scale + shift lies between them, which costs no
-// memory; where the answer does, which is read because an addend took part in it.
-enum class Mask { NONE, INPUT, ANSWER };
+// What of dy passes what stands behind: all; where x scale + shift lies between the bounds, which
+// costs no memory; where the answer does, which is read because an addend took part in it; as much
+// as SiLU rises at x scale + shift.
+enum class Mask { NONE, INPUT, ANSWER, SILU };
 
 template <typename Bounds>
 INLINE Vector between(Vector y, const Bounds& g, Vector dy) {
   const Vector low = spread(static_cast<float>(g.low)), high = spread(static_cast<float>(g.high));
   dy = y <= low ? Vector{} : dy;
   return y >= high ? Vector{} : dy;
+}
+
+// With s = 1 / (1 + e^-v), SiLU is v s and rises by s (1 + v (1 - s)).
+INLINE Vector silu_slope(Vector v) {
+  const Vector s = logistic(v);
+  return s + v * s * (1.0f - s);
+}
+
+// What passes to y = x scale + shift.
+template <Mask Through>
+INLINE Vector passed(Vector y, const StriateNorm& g, Vector dy) {
+  if (Through == Mask::SILU) return dy * silu_slope(y);
+  return Through == Mask::INPUT ? between(y, g, dy) : dy;
 }
 
 // Sums of dy and of dy (x - mean) over a part.
@@ -125,7 +140,7 @@ void gradient_part(void* context, int64_t part, int) {
           const int64_t from = i * c + o + v * LANES;
           const Vector x = get(own.x + from, LEFT);
           Vector dy = get(own.dy + from, LEFT);
-          if (Through == Mask::INPUT) dy = between(x * scale[v] + shift[v], *own.g, dy);
+          dy = passed<Through>(x * scale[v] + shift[v], *own.g, dy);
           if (Through == Mask::ANSWER) {
             dy = between(get(own.answer + from, LEFT), *own.g, dy);
             put(own.dsum + from, dy, LEFT);
@@ -151,8 +166,10 @@ INLINE void vectors(const Norm& own, int64_t part, Each each) {
   }
 }
 
-// y = x scale + shift + addend, between the bounds
-template <bool Clipped, bool Added>
+enum class Behind { NOTHING, BOUNDS, SILU };
+
+// y = x scale + shift + addend, and what stands behind it
+template <Behind Then, bool Added>
 void apply_part(void* context, int64_t part, int) {
   const Norm own = *static_cast<Norm*>(context);
   const Vector low = spread(static_cast<float>(own.g->low));
@@ -160,19 +177,19 @@ void apply_part(void* context, int64_t part, int) {
   vectors(own, part, [&](int64_t at, int64_t o, int64_t left) INLINE_LAMBDA {
     Vector y = get(own.x + at, left) * load(own.scale + o) + load(own.shift + o);
     if (Added) y += get(own.addend + at, left);
-    put(own.y + at, Clipped ? clipped(y, low, high) : y, left);
+    if (Then == Behind::SILU) y *= logistic(y);
+    put(own.y + at, Then == Behind::BOUNDS ? clipped(y, low, high) : y, left);
   });
 }
 
 // dx = dy up + x slope + rest
-template <bool Masked>
+template <Mask Through>
 void input_part(void* context, int64_t part, int) {
   const Norm own = *static_cast<Norm*>(context);
   vectors(own, part, [&](int64_t at, int64_t o, int64_t left) INLINE_LAMBDA {
     const Vector x = get(own.x + at, left), y = x * load(own.scale + o) + load(own.shift + o);
-    const Vector dy = get(own.dy + at, left), through = Masked ? between(y, *own.g, dy) : dy;
-    put(own.y + at, through * load(own.up + o) + x * load(own.slope + o) + load(own.rest + o),
-        left);
+    const Vector dy = passed<Through>(y, *own.g, get(own.dy + at, left));
+    put(own.y + at, dy * load(own.up + o) + x * load(own.slope + o) + load(own.rest + o), left);
   });
 }
 
@@ -198,10 +215,12 @@ INLINE void run(Norm& own, striate::Work work) {
 
 INLINE void apply(Norm& own) {
   const bool clipped = has_bounds(own.g->low, own.g->high);
-  if (own.addend)
-    run(own, clipped ? apply_part<true, true> : apply_part<false, true>);
+  if (own.g->silu)
+    run(own, apply_part<Behind::SILU, false>);
+  else if (own.addend)
+    run(own, clipped ? apply_part<Behind::BOUNDS, true> : apply_part<Behind::NOTHING, true>);
   else
-    run(own, clipped ? apply_part<true, false> : apply_part<false, false>);
+    run(own, clipped ? apply_part<Behind::BOUNDS, false> : apply_part<Behind::NOTHING, false>);
 }
 
 // What normalisation does to a channel: y = x scale + shift.
@@ -280,6 +299,8 @@ inline int norm_backward(const StriateNorm& g, const float* x, const float* dy,
   const bool masked = has_bounds(g.low, g.high);
   if (masked && answer)
     run(own, gradient_part<Mask::ANSWER>);
+  else if (g.silu)
+    run(own, gradient_part<Mask::SILU>);
   else
     run(own, masked ? gradient_part<Mask::INPUT> : gradient_part<Mask::NONE>);
   if (masked && answer) own.dy = dsum;
@@ -299,7 +320,10 @@ inline int norm_backward(const StriateNorm& g, const float* x, const float* dy,
     own.slope[o] = plane.slope;
     own.rest[o] = plane.rest;
   }
-  run(own, masked && !answer ? input_part<true> : input_part<false>);
+  if (g.silu)
+    run(own, input_part<Mask::SILU>);
+  else
+    run(own, masked && !answer ? input_part<Mask::INPUT> : input_part<Mask::NONE>);
   return STRIATE_DONE;
 }
 

@@ -226,47 +226,113 @@ void transform_gradient(const Plan<T>& plan, const float* dy, int64_t z, int64_t
   }
 }
 
+// Where a tile's answers go: the first of them and the distances of the next ones in y.
+template <typename T>
+struct Target {
+  const StriateConv& g;
+  int64_t y, x, step;           // of the first answer in its plane; to the next one
+  int64_t plane, tall, wide;    // the first number of the plane in y, and how large it is
+
+  Target(const Plan<T>& plan, const Place& at, int64_t z, bool halved)
+      : g(plan.g), step(plan.scattered() ? T::STEP : 1) {
+    const Place to = target_at(plan, at, z);
+    y = to.y;
+    x = to.x;
+    tall = halved ? g.out[1] / 2 : g.out[1];
+    wide = halved ? g.out[2] / 2 : g.out[2];
+    plane = (at.image * g.out[0] + (T::STEP == 1 ? z : 0)) * tall * wide * g.o;
+  }
+
+  INLINE bool within() const {
+    return y >= 0 && x >= 0 && y + (T::HIGH - 1) * step < tall && x + (T::M - 1) * step < wide;
+  }
+
+  INLINE int64_t at(int64_t row, int64_t column) const {
+    return plane + (row * wide + column) * g.o;
+  }
+
+  // Call put(place in y, i, j) of those answers of a tile, `Part` to each side, that there are.
+  template <int Part, typename Put>
+  INLINE void each(Put put) const {
+    for (int i = 0; i < T::HIGH / Part; ++i) {
+      const int64_t row = y / Part + i * step;
+      if (row < 0 || row >= tall) continue;
+      for (int j = 0; j < T::M / Part; ++j) {
+        const int64_t column = x / Part + j * step;
+        if (column >= 0 && column < wide) put(at(row, column), i, j);
+      }
+    }
+  }
+};
+
+// What is not stored as it comes: the largest of 2 x 2, SiLU, answers at a border, the last channels.
+template <typename T>
+INLINE void finish_square(const Target<T>& to, Vector (*square)[T::M], int64_t o, int64_t left,
+                          const Finish& finish) {
+  if constexpr (T::HIGH == T::M && T::STEP == 1)
+    if (finish.halved) {
+      constexpr int HALF = T::M / 2;
+      Vector values[HALF * HALF];
+      Places places[HALF * HALF];
+      for (int i = 0; i < HALF; ++i)
+        for (int j = 0; j < HALF; ++j) {
+          const Vector *above = square[2 * i] + 2 * j, *below = square[2 * i + 1] + 2 * j;
+          const Largest found = largest(above[0], above[1], below[0], below[1]);
+          values[i * HALF + j] = found.value;
+          places[i * HALF + j] = found.place;
+        }
+      finish.template finish<HALF * HALF>(values, o, left);
+      to.template each<2>([&](int64_t at, int i, int j) INLINE_LAMBDA {
+        put(finish.y + at + o, values[i * HALF + j], left);
+        if (finish.place) put_places(finish.place + at + o, places[i * HALF + j], left);
+      });
+      return;
+    }
+  if (finish.curved) {
+    finish.template finish<T::HIGH * T::M>(&square[0][0], o, left);
+    to.template each<1>([&](int64_t at, int i, int j)
+                            INLINE_LAMBDA { put(finish.y + at + o, square[i][j], left); });
+    return;
+  }
+  const Vector bias = finish.bias_of(o, left);
+  to.template each<1>([&](int64_t at, int i, int j) INLINE_LAMBDA {
+    finish.put_at(at + o, square[i][j] + bias, left);
+  });
+}
+
 // At m A of `count` tiles from `first` into target z of the images.
 template <typename T>
 void transform_output(const Plan<T>& plan, const float* from, int64_t z, int64_t first,
                       int64_t count, Outputs some, const Finish finish) {
-  const StriateConv& g = plan.g;
   const int64_t spacing = plan.spacing(count, some.wide());
   for (int64_t t = 0; t < count; ++t) {
-    const Place at = place_of(plan, first + t);
-    const int64_t of_image = at.image * g.out[0] + (T::STEP == 1 ? z : 0);
-    const int64_t plane = of_image * g.out[1] * g.out[2] * g.o + some.first;
-    const Place to = target_at(plan, at, z);
-    const int64_t step = plan.scattered() ? T::STEP : 1;
-    const bool within = to.y >= 0 && to.x >= 0 && to.y + (T::HIGH - 1) * step < g.out[1] &&
-                        to.x + (T::M - 1) * step < g.out[2];
-    const int64_t corner = plane + (to.y * g.out[2] + to.x) * g.o;
-    const int64_t across = step * g.o, down = across * g.out[2];
+    const Target<T> to(plan, place_of(plan, first + t), z, finish.halved);
+    const bool straight = to.within() && !finish.halved && !finish.curved;
+    const int64_t across = to.step * plan.g.o, down = across * to.wide;
     for (int64_t o = 0; o < some.count; o += LANES) {
       const int64_t left = least(some.count - o, LANES);
       const float* point = from + t * some.wide() + o;
-      const Vector bias = finish.bias_of(some.first + o, left);
       const auto give = [&](int i, int j) INLINE_LAMBDA {
         return load(point + (i * T::SIDE + j) * spacing);
       };
-      const auto put = [&](int i, int j, Vector sum, int64_t lanes) INLINE_LAMBDA {
-        finish.put_at(corner + i * down + j * across + o, sum + bias, lanes);
-      };
-      if (within && left == LANES)
+      if (straight && left == LANES) {
+        const Vector bias = finish.bias_of(some.first + o, LANES);
+        const int64_t corner = to.at(to.y, to.x) + some.first + o;
         T::template both<T::SIDE, T::M, T::Half::output>(
             give, [&](int i, const Vector* line) INLINE_LAMBDA {
 #pragma GCC unroll 4
-              for (int j = 0; j < T::M; ++j) put(i, j, line[j], LANES);
+              for (int j = 0; j < T::M; ++j)
+                finish.put_at(corner + i * down + j * across, line[j] + bias, LANES);
             });
-      else
-        T::template both<T::SIDE, T::M, T::Half::output>(
-            give, [&](int i, const Vector* line) INLINE_LAMBDA {
-              const int64_t y = to.y + i * step;
-              for (int j = 0; j < T::M; ++j) {
-                const int64_t x = to.x + j * step;
-                if (y >= 0 && y < g.out[1] && x >= 0 && x < g.out[2]) put(i, j, line[j], left);
-              }
-            });
+        continue;
+      }
+      Vector square[T::HIGH][T::M];
+      T::template both<T::SIDE, T::M, T::Half::output>(
+          give, [&](int i, const Vector* line) INLINE_LAMBDA {
+#pragma GCC unroll 4
+            for (int j = 0; j < T::M; ++j) square[i][j] = line[j];
+          });
+      finish_square(to, square, some.first + o, left, finish);
     }
   }
 }

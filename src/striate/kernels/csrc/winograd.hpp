@@ -298,15 +298,15 @@ int winograd_kernels(const StriateConv& g, const float* weight, float* to) {
 }
 
 template <typename T>
-int winograd_forward(const StriateConv& g, const float* x, const float* weight, const float* bias,
-                     const float* addend, float* y) {
+int winograd_forward(const StriateConv& g, const float* x, const float* weight,
+                     const Finish& finish) {
   const Plan<T> plan(g, FORWARD);
   const int threads = static_cast<int>(g.threads);
   float* shared = striate::scratch(2, plan.by_outputs ? plan.sources * plane_floats(plan)
                                       : g.ready       ? 0
                                                       : winograd_floats<T>(g));
   if (!shared) return STRIATE_NO_MEMORY;
-  Forward<T> own{plan, x, weight, Finish(g, bias, addend, y), shared, nullptr, false};
+  Forward<T> own{plan, x, weight, finish, shared, nullptr, false};
   if (g.ready)
     own.kernels = weight;
   else if (!plan.by_outputs)
