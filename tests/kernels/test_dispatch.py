@@ -127,6 +127,18 @@ def test_a_trial_takes_no_more_than_some_calls(monkeypatch):
     assert sorted(turns.values())[-2] == dispatch.TRIES + 1
 
 
+def test_what_caches_do_not_keep_is_tried_cold(monkeypatch):
+    """A network comes to it when other tensors have been through the caches."""
+    monkeypatch.setattr(dispatch, "level", lambda: "avx512")
+    swept, zero = [], torch.Tensor.zero_
+    monkeypatch.setattr(torch.Tensor, "zero_", lambda t: swept.append(t.numel()) or zero(t))
+    fastest(UNCLEAR, slow([], 4))
+    assert not any(swept)
+    swept.clear()
+    fastest(replace(UNCLEAR, n=2**22), slow([], 4))
+    assert set(swept) == {dispatch.SWEPT}
+
+
 def test_all_is_tried_where_the_user_asks_for_it(monkeypatch):
     monkeypatch.setenv("STRIATE_KERNELS", "measure")
     calls = []

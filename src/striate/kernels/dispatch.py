@@ -43,8 +43,9 @@ NAMES = {
     2: "winograd 2x2", 4: "winograd 4x4",
 }  # fmt: skip
 TRIES, MOST, SECONDS = 3, 6, 0.01  # turns at least; at most, while there is time
+COLD, SWEPT = 2**22, 2**24  # numbers that no cache keeps; that drive all others out of it
 CLEAR = 1.5  # a difference in the estimate that is believed
-GENERATION = 2  # one more when an algorithm comes or becomes faster: then all is tried anew
+GENERATION = 3  # one more when an algorithm comes or becomes faster: then all is tried anew
 
 # In units of one multiply-and-add at the CPU's peak, fitted to the shapes of benchmarks/kernels.py
 # on a Zen 4: what one number costs in Winograd's transforms, and one of the kernels on its way to
@@ -231,17 +232,22 @@ def fastest(call: Call, attempt: Callable[[int], Tensor]) -> Tensor:
         attempt: computes the call by the algorithm of that number; all give the same answer, up to
             rounding.
     """
-    return attempt(TORCH) if reason() else quickest(call.key, lambda: _able(call), attempt)
+    if reason():
+        return attempt(TORCH)
+    given, answers = call.size, call.out
+    numbers = call.n * max(prod(given) * call.c, prod(answers) * call.o)
+    return quickest(call.key, lambda: _able(call), attempt, numbers)
 
 
 def quickest(
-    key: str, able: Callable[[], Sequence[int]], attempt: Callable[[int], Tensor]
+    key: str, able: Callable[[], Sequence[int]], attempt: Callable[[int], Tensor], numbers: int
 ) -> Tensor:
     """Return attempt(way) of the way that is the fastest here, known by its key or tried now.
 
     Args:
         able: returns the ways that may be the fastest, where none is known yet.
         attempt: computes it that way; all give the same answer, up to rounding.
+        numbers: how many it reads or writes at least.
     """
     known = remembered()
     if key not in known:
@@ -249,7 +255,7 @@ def quickest(
         if len(ways) == 1:  # the next process knows it as well, without a file
             known[key] = ways[0]
         else:
-            known[key] = _tried(ways, attempt)
+            known[key] = _tried(ways, attempt, numbers)
             _keep(known)
     return attempt(known[key])
 
@@ -263,17 +269,21 @@ def _able(call: Call) -> tuple[int, ...]:
     return tuple(k for k, value in cost.items() if measure or value < CLEAR * min(cost.values()))
 
 
-def _tried(algorithms: Sequence[int], attempt: Callable[[int], Tensor]) -> int:
+def _tried(algorithms: Sequence[int], attempt: Callable[[int], Tensor], numbers: int) -> int:
     """Return the fastest of some algorithms, run in turns; the first turn does not count.
 
-    Another process may disturb any turn, so the least time of each counts.
+    Another process may disturb any turn, so the least time of each counts. What is larger than the
+    caches lies in none of them when a network comes to it, and so it is here.
     """
     best = dict.fromkeys(algorithms, float("inf"))
     for one in algorithms:
         attempt(one)
+    swept = SWEPT if numbers >= COLD else 0
+    others = torch.empty(swept, dtype=torch.float32, device="cpu")
     turns, ended = 0, time.perf_counter() + SECONDS
     while turns < TRIES or (time.perf_counter() < ended and turns < MOST):
         for one in algorithms:
+            others.zero_()
             begun = time.perf_counter()
             attempt(one)
             best[one] = min(best[one], time.perf_counter() - begun)

@@ -183,6 +183,7 @@ inline void product_part(void* context, int64_t part, int) {
   multiply<false>(count, rows.outputs, rows.depth, a, ready ? rows.row_from : rows.depth, 1,
                   own.panels + group * panel_floats(rows), true, 0, sums, rows.outputs);
   const Axis* axis = rows.axis;
+  const bool past = rows.groups == 1 && goes_past(own.finish.y, rows.total, rows.row_to);
   Pixel pixel = pixel_of(rows, first);
   for (int64_t p = 0; p < count; ++p, next(rows, pixel)) {
     int64_t at = pixel.image;
@@ -190,12 +191,15 @@ inline void product_part(void* context, int64_t part, int) {
       at = at * axis[a].to + axis[a].first + pixel.at[a] * axis[a].step;
     const int64_t to = at * rows.row_to + group * rows.o;
     const float* from = sums + p * rows.outputs;
-    for (int64_t o = 0; o < rows.o; o += LANES) {
+    for (int64_t o = 0; past && o < rows.o; o += LANES)
+      own.finish.put_past_at(to + o, load(from + o) + own.finish.bias_of(o, LANES));
+    for (int64_t o = 0; !past && o < rows.o; o += LANES) {
       const int64_t left = least(rows.o - o, LANES);
       const Vector bias = own.finish.bias_of(group * rows.o + o, left);
       own.finish.put_at(to + o, load(from + o) + bias, left);
     }
   }
+  if (past) settled();
 }
 
 INLINE int64_t all_panels(const Rows& rows) { return rows.groups * panel_floats(rows) + LANES; }
