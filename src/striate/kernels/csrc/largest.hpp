@@ -72,24 +72,34 @@ inline void pool_part(void* context, int64_t part, int) {
     }
 }
 
-// A line of the picture: what its numbers gave to the largest of their four.
+// Two lines of the picture, or a last one that no window saw: what is given to the largest of four
+// numbers goes to it alone.
 inline void unpool_part(void* context, int64_t part, int) {
   const auto& own = *static_cast<Pooling*>(context);
   const StriatePooling& g = own.g;
-  const int64_t wide = g.w / 2, line = part % g.h, image = part / g.h;
-  float* dx = own.to + part * g.w * g.c;
-  if (line / 2 >= g.h / 2) return clear(dx, g.w * g.c);
-  const int64_t first = (image * (g.h / 2) + line / 2) * wide * g.c;
-  const int32_t number = static_cast<int32_t>(line % 2 * 2);
+  const int64_t tall = g.h / 2, wide = g.w / 2, across = g.w * g.c, pairs = tall + g.h % 2;
+  const int64_t image = part / pairs, pair = part % pairs;
+  float* dx = own.to + (image * g.h + pair * 2) * across;
+  if (pair == tall) return clear(dx, across);
+  const bool past = goes_past(own.to, g.n * g.h * g.w, g.c);
   for (int64_t j = 0; j < wide; ++j, dx += 2 * g.c)
     for (int64_t c = 0; c < g.c; c += LANES) {
-      const int64_t left = least(g.c - c, LANES), at = first + j * g.c + c;
+      const int64_t left = least(g.c - c, LANES), at = ((image * tall + pair) * wide + j) * g.c + c;
       const Places place = places_at(own.place + at, left);
       const Vector dy = get(own.from + at, left);
-      put(dx + c, place == number ? dy : Vector{}, left);
-      put(dx + g.c + c, place == number + 1 ? dy : Vector{}, left);
+#pragma GCC unroll 4
+      for (int32_t k = 0; k < 4; ++k) {
+        float* to = dx + k / 2 * across + k % 2 * g.c + c;
+        const Vector given = place == k ? dy : Vector{};
+        if (past)
+          put_past(to, given);
+        else
+          put(to, given, left);
+      }
     }
   clear(dx, g.w % 2 * g.c);
+  clear(dx + across, g.w % 2 * g.c);
+  if (past) settled();
 }
 
 inline int pool_forward(const StriatePooling& g, const float* x, float* y, uint8_t* place) {
@@ -101,7 +111,8 @@ inline int pool_forward(const StriatePooling& g, const float* x, float* y, uint8
 inline int pool_backward(const StriatePooling& g, const float* dy, const uint8_t* place,
                          float* dx) {
   Pooling own{g, dy, dx, nullptr, place};
-  striate::parallel(g.n * g.h, static_cast<int>(g.threads), unpool_part, &own);
+  const int64_t pairs = (g.h + 1) / 2;
+  striate::parallel(g.n * pairs, static_cast<int>(g.threads), unpool_part, &own);
   return STRIATE_DONE;
 }
 
