@@ -156,13 +156,16 @@ NETS = {
 FUSED = [name for name in NETS if name not in ("silu before", "3 x 3", "rounded up")]
 
 
+SIDES = [13, pytest.param(12, marks=pytest.mark.slow)]
+
+
 @pytest.fixture(autouse=True)
 def anew():
     torch._dynamo.reset()
 
 
 @pytest.mark.parametrize("name", NETS)
-@pytest.mark.parametrize("side", [12, 13])
+@pytest.mark.parametrize("side", SIDES)
 def test_a_step_of_training_is_the_same(always_ours, name, side):
     plain = NETS[name]()
     x = torch.randn(3, 20, side, side)
@@ -175,7 +178,7 @@ def test_a_step_of_training_is_the_same(always_ours, name, side):
 
 
 @pytest.mark.parametrize("name", NETS)
-@pytest.mark.parametrize("side", [12, 13])
+@pytest.mark.parametrize("side", SIDES)
 @torch.no_grad()
 def test_inference_is_the_same(always_ours, name, side):
     plain, x = NETS[name](), torch.randn(3, 20, side, side)
