@@ -182,8 +182,9 @@ struct Tile {
 
   // A line of points to where they belong: `spacing` floats apart.
   INLINE static void put_points(float* to, int64_t spacing, int y, const Vector* line) {
+    const int64_t apart = anew(spacing);
 #pragma GCC unroll 6
-    for (int x = 0; x < SIDE; ++x) store(to + (y * SIDE + x) * spacing, line[x]);
+    for (int x = 0; x < SIDE; ++x) store(to + (y * SIDE + x) * apart, line[x]);
   }
 };
 

@@ -312,8 +312,9 @@ void transform_output(const Plan<T>& plan, const float* from, int64_t z, int64_t
     for (int64_t o = 0; o < some.count; o += LANES) {
       const int64_t left = least(some.count - o, LANES);
       const float* point = from + t * some.wide() + o;
+      const int64_t apart = anew(spacing), below = T::SIDE * apart;
       const auto give = [&](int i, int j) INLINE_LAMBDA {
-        return load(point + (i * T::SIDE + j) * spacing);
+        return load(point + i * below + j * apart);
       };
       if (straight && left == LANES) {
         const Vector bias = finish.bias_of(some.first + o, LANES);

@@ -160,10 +160,24 @@ INLINE void transpose(Vector* row) {
 #endif
 }
 
-// What is no number stays none.
+// What is no number stays none: these instructions return their second number then.
 INLINE Vector clipped(Vector value, Vector low, Vector high) {
+#if defined(__AVX512F__)
+  constexpr __mmask16 all = 0xffff;  // without a mask GCC 12 warns of its own header
+  return _mm512_maskz_min_ps(all, high, _mm512_maskz_max_ps(all, low, value));
+#elif defined(__AVX2__)
+  return _mm256_min_ps(high, _mm256_max_ps(low, value));
+#else
   value = value < low ? low : value;
   return value > high ? high : value;
+#endif
+}
+
+// A distance whose multiples are not computed ahead of a loop: where there are dozens, they would be
+// kept in memory, and an addition is cheaper than to read one.
+INLINE int64_t anew(int64_t distance) {
+  asm volatile("" : "+r"(distance));
+  return distance;
 }
 
 INLINE bool has_bounds(double low, double high) {
