@@ -43,8 +43,8 @@ STRIATE_API const char* striate_level(void);
 STRIATE_API int striate_choose(const char* level);
 
 /* Any convolution: y = clip(x * weight + bias + addend, low, high), or SiLU in the place of the
- * bounds, where bias and addend, of y's shape, may be null; dx and dw, the gradients of sum(y dy) where nothing is clipped; to dx, too,
- * something of its shape may be added. */
+ * bounds, where bias and addend, of y's shape, may be null; dx and dw, the gradients of sum(y dy)
+ * where nothing is clipped; to dx, too, something of its shape may be added. */
 STRIATE_API int striate_direct_forward(const StriateConv* g, const float* x, const float* weight,
                                        const float* bias, const float* addend, float* y);
 STRIATE_API int striate_direct_input(const StriateConv* g, const float* dy, const float* weight,
@@ -60,10 +60,11 @@ STRIATE_API int striate_winograd_forward(const StriateConv* g, const float* x, c
 STRIATE_API int striate_winograd_weight(const StriateConv* g, const float* x, const float* dy,
                                         float* dw);
 
-/* The largest of 2 x 2 neighbours in steps of two, of stride 1 on a single plane with 3 x 3 kernels:
- * y = clip(largest(x * weight) scale + bias, low, high), or SiLU; y is (n, out / 2, o), rounded down.
- * scale and bias may be null. place, of y's shape, is which of the four it was, 0 to 3, row after
- * row, the first of equal ones; it may be null. */
+/* The largest of 2 x 2 neighbours in steps of two, of a convolution of stride 1 on a single plane
+ * with 3 x 3 kernels:
+ *     y = clip(largest(x * weight) scale + bias, low, high) ,
+ * or SiLU; y is (n, out / 2, o), rounded down. scale and bias may be null. place, of y's shape, is
+ * which of the four it was, 0 to 3, row after row, the first of equal ones; it may be null. */
 STRIATE_API int striate_winograd_pooled(const StriateConv* g, const float* x, const float* weight,
                                         const float* scale, const float* bias, float* y,
                                         uint8_t* place);

@@ -265,7 +265,7 @@ struct Target {
   }
 };
 
-// What is not stored as it comes: the largest of 2 x 2, SiLU, answers at a border, the last channels.
+// What is not stored as it comes: the largest of 2 x 2, SiLU, answers at a border, last channels.
 template <typename T>
 INLINE void finish_square(const Target<T>& to, Vector (*square)[T::M], int64_t o, int64_t left,
                           const Finish& finish) {

@@ -173,8 +173,8 @@ INLINE Vector clipped(Vector value, Vector low, Vector high) {
 #endif
 }
 
-// A distance whose multiples are not computed ahead of a loop: where there are dozens, they would be
-// kept in memory, and an addition is cheaper than to read one.
+// A distance whose multiples are not computed ahead of a loop: dozens of them would be kept in
+// memory, and an addition is cheaper than to read one.
 INLINE int64_t anew(int64_t distance) {
   asm volatile("" : "+r"(distance));
   return distance;
