@@ -97,3 +97,19 @@ def always_ours(monkeypatch):
         monkeypatch.setattr(f"striate.kernels.{module}.fastest", fastest)
     monkeypatch.setattr(stages, "run", staged)
     return counts
+
+
+@pytest.fixture
+def graphs(monkeypatch):
+    """The targets of every graph after it is rewritten."""
+    from striate.kernels import compiled
+
+    seen, rewrite = [], compiled.rewrite
+
+    def spy(module):
+        changed = rewrite(module)
+        seen.append([str(node.target) for node in changed.graph.nodes])
+        return changed
+
+    monkeypatch.setattr(compiled, "rewrite", spy)
+    return seen

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from striate.kernels import chains, compiled
+from striate.kernels import chains
 from striate.kernels.compiled import backend
 from striate.models import build
 from striate.spec import Spec
@@ -89,20 +89,6 @@ def anew(monkeypatch):
     torch._dynamo.reset()
     monkeypatch.setattr(chains, "_pays", lambda links: True)
     monkeypatch.setattr(chains, "_fits", lambda link: True)
-
-
-@pytest.fixture
-def graphs(monkeypatch):
-    """The targets of every graph after it is rewritten."""
-    seen, rewrite = [], compiled.rewrite
-
-    def spy(module):
-        changed = rewrite(module)
-        seen.append([str(node.target) for node in changed.graph.nodes])
-        return changed
-
-    monkeypatch.setattr(compiled, "rewrite", spy)
-    return seen
 
 
 def step(net, x, dy):
