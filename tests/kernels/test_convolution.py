@@ -1,5 +1,6 @@
 """Every algorithm against float64, over shapes that fit no vector, tile or thread."""
 
+from itertools import product
 from math import inf
 
 import pytest
@@ -175,6 +176,19 @@ def test_steps_of_two_answer_as_float64_does(level, ours, shape):
     kernel, stride = (1, 3, 3)[-axes:], (1, 2, 2)[-axes:]
     how = {"padding": padding, "stride": stride}
     compare(both(*numbers, kernel, how), how)
+
+
+@pytest.mark.parametrize(("tile", "stride"), [(2, 1), (4, 1), (4, 2)])
+@pytest.mark.parametrize("n", [1, 7])
+def test_whatever_is_left_at_the_end_of_lines_and_columns(level, ours, tile, stride, n):
+    """Tiles of fewer outputs stand there: any pair of rests, with whole tiles before or not."""
+    ours(tile)
+    hows = [{"padding": (1,) * axes, "stride": (stride,) * axes} for axes in (1, 2)]
+    for h, w in product(range(2, 2 * tile + 2), repeat=2):
+        side = (h * stride - (stride - 1), w * stride)  # odd and even, for as many answers
+        compare(both(n, 9, 10, side, (3, 3), hows[1]), hows[1])
+    for w in range(2, 2 * tile + 2):
+        compare(both(n, 9, 10, (w * stride,), (3,), hows[0]), hows[0])
 
 
 @pytest.mark.parametrize("shape", STEPS[2:8:5], ids=str)

@@ -45,7 +45,7 @@ NAMES = {
 TRIES, MOST, SECONDS = 3, 6, 0.01  # turns at least; at most, while there is time
 COLD, SWEPT = 2**22, 2**24  # numbers that no cache keeps; that drive all others out of it
 CLEAR = 1.5  # a difference in the estimate that is believed
-GENERATION = 3  # one more when an algorithm comes or becomes faster: then all is tried anew
+GENERATION = 4  # one more when an algorithm comes or becomes faster: then all is tried anew
 
 # In units of one multiply-and-add at the CPU's peak, fitted to the shapes of benchmarks/kernels.py
 # on a Zen 4: what one number costs in Winograd's transforms, and one of the kernels on its way to
@@ -187,29 +187,37 @@ def _winograd(call: Call, tile: int) -> float:
     size = call.size if call.direction == "input" else call.out
     (front, back), rows, _ = call.seen
     square = rows[1] - rows[0] == 3
-    high, points = (tile, (tile + 2) ** 2) if square else (1, tile + 2)
-    tiles = call.n * -(-size[1] // high) * -(-size[2] // tile)
+    points = call.n * (_points(size[1], tile) if square else size[1]) * _points(size[2], tile)
     planes = range(call.out[0])
     taps = sum(0 <= z - call.pad[0] + k < call.size[0] for z in planes for k in range(front, back))
     given = call.size[0] * call.c + call.out[0] * call.o
-    return points * (
-        tiles * taps * call.c * call.o / PRODUCT
-        + tiles * given * TRANSFORM * (1 if square else LINE)
-        + (back - front) * call.c * call.o * (KEPT if call.keeps(tile) else KERNEL)
+    kernels = (tile + 2) ** (2 if square else 1) * (back - front) * call.c * call.o
+    return (
+        points * taps * call.c * call.o / PRODUCT
+        + points * given * TRANSFORM * (1 if square else LINE)
+        + kernels * (KEPT if call.keeps(tile) else KERNEL)
     )
+
+
+def _points(length: int, tile: int, taps: int = 3) -> int:
+    """Return how many points the tiles of so many outputs have along an axis."""
+    whole, rest = divmod(length, tile)
+    return whole * (tile + taps - 1) + (rest + taps - 1 if rest else 0)
 
 
 def _stepped(call: Call) -> float:
     """Return the cost of tiles of 4 outputs along each axis where samples are seen in steps of 2.
 
-    Along an axis, of 5 points of 2 phases 9 are met.
+    Along an axis two phases share the points of a tile; the odd one is nothing at one of them.
     """
     axes = 2 if call.kernel[1] == 3 else 1
-    tiles, numbers = _tiles(call.n, call.out, call.kernel, 4), call.c * call.o
+    numbers, outs = call.c * call.o, call.out[-axes:]
+    points = call.n * prod(_points(length, 4, 2) for length in outs)
+    met = call.n * prod(2 * _points(length, 4, 2) - -(-length // 4) for length in outs)
     many, few = (call.c, call.o) if call.direction != "input" else (call.o, call.c)
     return (
-        9**axes * tiles * numbers / PRODUCT
-        + 5**axes * tiles * (2**axes * many + few) * TRANSFORM * (LINE if axes == 1 else 1)
+        met * numbers / PRODUCT
+        + points * (2**axes * many + few) * TRANSFORM * (LINE if axes == 1 else 1)
         + 10**axes * numbers * KERNEL
     )
 

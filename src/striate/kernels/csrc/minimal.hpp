@@ -1,16 +1,21 @@
 // The three matrices of minimal filtering, as sums: winograd.hpp says what they are for.
 #pragma once
 
+#include <type_traits>
+
 #include "vector.hpp"
 
 namespace LEVEL {
 
-// F(M, Taps): M outputs of Taps taps along a line.
+// F(M, Taps): M outputs of Taps taps along a line. A point p, of those that are not infinity, sees
+// SHARE g(p) of a kernel g.
 template <int M, int Taps>
 struct Points;
 
 template <>
 struct Points<4, 3> {
+  static constexpr int AT[] = {0, 1, -1, 2, -2};
+  static constexpr double SHARE[] = {1 / 4., -1 / 6., -1 / 6., 1 / 24., 1 / 24.};
   INLINE static void input(Vector* d) {  // Bt d
     const Vector d0 = d[0], d1 = d[1], d2 = d[2], d3 = d[3], d4 = d[4], d5 = d[5];
     const Vector even = d4 - 4 * d2, odd = d3 - 4 * d1, near = d4 - d2, far = 2 * (d3 - d1);
@@ -60,6 +65,8 @@ struct Points<4, 3> {
 
 template <>
 struct Points<2, 3> {
+  static constexpr int AT[] = {0, 1, -1};
+  static constexpr double SHARE[] = {1, 1 / 2., 1 / 2.};
   INLINE static void input(Vector* d) {
     const Vector d1 = d[1], d2 = d[2];
     d[0] = d[0] - d2;
@@ -91,9 +98,10 @@ struct Points<2, 3> {
   }
 };
 
-// At 0, 1, -1, 2 and infinity.
 template <>
 struct Points<4, 2> {
+  static constexpr int AT[] = {0, 1, -1, 2};
+  static constexpr double SHARE[] = {1 / 2., 1 / 2., 1 / 6., 1 / 6.};
   INLINE static void input(Vector* d) {
     const Vector d1 = d[1], d2 = d[2], d3 = d[3];
     const Vector odd = d3 - d1;
@@ -133,6 +141,106 @@ struct Points<4, 2> {
   }
 };
 
+// The R < M outputs that are left at the end of a line, by kernels transformed for M: the first
+// R + Taps - 2 of their points and infinity are enough. With p_l the former,
+//     y_i = sum_k p_k^i u_k v_k (+ u v at infinity for the last) ,  u_k = SHARE_k g(p_k) ,
+//     v_k = sum_j d_j [x^j] prod_{l != k} (x - p_l) / (SHARE_k prod_{l != k} (p_k - p_l)) ,
+// at infinity the product of all, alone.
+template <int M, int Taps, int R>
+struct Rest {
+  static constexpr int SIDE = R + Taps - 1, LAST = SIDE - 1;
+
+  struct Matrices {
+    float input[SIDE][SIDE], output[R][SIDE];
+  };
+
+  static constexpr Matrices made() {
+    using Whole = Points<M, Taps>;
+    Matrices all{};
+    for (int k = 0; k < SIDE; ++k) {
+      double product[SIDE + 1] = {1}, scale = k == LAST ? 1 : Whole::SHARE[k];
+      for (int l = 0; l < LAST; ++l) {
+        if (l == k) continue;
+        for (int j = SIDE; j > 0; --j) product[j] = product[j - 1] - Whole::AT[l] * product[j];
+        product[0] *= -Whole::AT[l];
+        if (k != LAST) scale *= Whole::AT[k] - Whole::AT[l];
+      }
+      for (int j = 0; j < SIDE; ++j) all.input[k][j] = static_cast<float>(product[j] / scale);
+      double power = 1;
+      for (int i = 0; i < R; ++i, power *= k == LAST ? 0 : Whole::AT[k])
+        all.output[i][k] = k != LAST ? static_cast<float>(power) : i == R - 1;
+    }
+    return all;
+  }
+  static constexpr Matrices ALL = made();
+
+  // sum_j coefficient(i, j) v[j], for each i; what is 0 costs nothing
+  template <int To, int From, typename Coefficient>
+  INLINE static void times(Vector* v, Coefficient coefficient) {
+    Vector sums[To];
+#pragma GCC unroll 6
+    for (int i = 0; i < To; ++i) {
+      sums[i] = Vector{};
+#pragma GCC unroll 6
+      for (int j = 0; j < From; ++j)
+        if (coefficient(i, j) != 0) sums[i] += coefficient(i, j) * v[j];
+    }
+#pragma GCC unroll 6
+    for (int i = 0; i < To; ++i) v[i] = sums[i];
+  }
+  INLINE static void input(Vector* d) {
+    times<SIDE, SIDE>(d, [](int i, int j) INLINE_LAMBDA { return ALL.input[i][j]; });
+  }
+  INLINE static void output(Vector* m) {
+    times<R, SIDE>(m, [](int i, int j) INLINE_LAMBDA { return ALL.output[i][j]; });
+  }
+  INLINE static void output_backward(Vector* y) {
+    times<SIDE, R>(y, [](int i, int j) INLINE_LAMBDA { return ALL.output[j][i]; });
+  }
+};
+
+// The steps along one axis of R outputs: how many vectors they take and give.
+template <int M, int Taps, int R = M>
+struct Steps {
+  using Of = std::conditional_t<R == M, Points<M, Taps>, Rest<M, Taps, R>>;
+  static constexpr int SIDE = R + Taps - 1;
+
+  struct Input {
+    static constexpr int FROM = SIDE, TO = SIDE;
+    INLINE static void half(Vector* v) { Of::input(v); }
+  };
+  struct Output {
+    static constexpr int FROM = SIDE, TO = R;
+    INLINE static void half(Vector* v) { Of::output(v); }
+  };
+  struct OutputBackward {
+    static constexpr int FROM = R, TO = SIDE;
+    INLINE static void half(Vector* v) { Of::output_backward(v); }
+  };
+  struct Kernel {
+    static constexpr int FROM = Taps, TO = SIDE;
+    INLINE static void half(Vector* v) { Of::kernel(v); }
+  };
+  struct KernelBackward {
+    static constexpr int FROM = SIDE, TO = Taps;
+    INLINE static void half(Vector* v) { Of::kernel_backward(v); }
+  };
+};
+
+// A number that is known when compiled.
+template <int N>
+struct Number {
+  static constexpr int VALUE = N;
+};
+
+// Call each(Number<count>), `count` from 1 to Most.
+template <int Most, typename Each>
+INLINE void with_number(int count, Each each) {
+  if constexpr (Most > 1)
+    if (count < Most) return with_number<Most - 1>(count, each);
+  each(Number<Most>{});
+}
+
 // A tile: M x M outputs of 3 x 3 kernels if it has two axes, 1 x M outputs of 1 x 3 ones if one.
 //
 // Stride 2 is a sum over phases: the taps 0 and 2 see every other sample, tap 1 those between. Each
@@ -144,47 +252,61 @@ struct Tile {
   static constexpr int HIGH = Axes == 2 ? M : 1, TALL = Axes == 2 ? SIDE : 1;
   static constexpr int TAPS_TALL = Axes == 2 ? TAPS : 1, POINTS = TALL * SIDE;
   static constexpr int PHASES = STEP == 1 ? 1 : Axes == 2 ? 4 : 2;
-  using Half = Points<M, TAPS>;
 
   // Whether samples of a phase lie between the others, down and across.
   static int down(int64_t phase) { return STEP == 1 ? 0 : static_cast<int>(phase / 2); }
   static int across(int64_t phase) { return STEP == 1 ? 0 : static_cast<int>(phase % 2); }
 
-  // Give a square of From x From vectors `half` along columns, then along rows: To x To vectors.
-  // `give(y, x)` is a number of the square; `take(y, line)` gets a line of answers while it lies in
-  // registers. Of one axis there is one line.
-  template <int From, int To, void (*half)(Vector*), typename Give, typename Take>
+  // What is done to R x S outputs of a tile, down and across.
+  template <int R = HIGH>
+  using Down = Steps<M, TAPS, R>;
+  template <int S = M>
+  using Across = Steps<M, TAPS, S>;
+
+  static constexpr bool whole(int r, int s) { return r == HIGH && s == M; }
+
+  // The point of a whole tile that is point k of one with so many points along an axis.
+  static constexpr int point(int k, int side) { return k < side - 1 ? k : SIDE - 1; }
+
+  // Whether a tile with R outputs along an axis has point k of a whole tile.
+  static bool has(int64_t k, int64_t r) { return k < r + TAPS - 2 || k == SIDE - 1; }
+
+  // Take a step along columns, then along rows. `give(y, x)` is a vector of the square it takes;
+  // `take(y, line)` gets a line of what it gives while it lies in registers. Of one axis there is
+  // one line.
+  template <typename Down, typename Across, typename Give, typename Take>
   INLINE static void both(Give give, Take take) {
     Vector line[6], square[TALL][6];
     if constexpr (Axes == 2) {
 #pragma GCC unroll 6
-      for (int x = 0; x < From; ++x) {
+      for (int x = 0; x < Across::FROM; ++x) {
 #pragma GCC unroll 6
-        for (int y = 0; y < From; ++y) line[y] = give(y, x);
-        half(line);
+        for (int y = 0; y < Down::FROM; ++y) line[y] = give(y, x);
+        Down::half(line);
 #pragma GCC unroll 6
-        for (int y = 0; y < To; ++y) square[y][x] = line[y];
+        for (int y = 0; y < Down::TO; ++y) square[y][x] = line[y];
       }
     }
 #pragma GCC unroll 6
-    for (int y = 0; y < (Axes == 2 ? To : 1); ++y) {
+    for (int y = 0; y < (Axes == 2 ? Down::TO : 1); ++y) {
 #pragma GCC unroll 6
-      for (int x = 0; x < From; ++x) {
+      for (int x = 0; x < Across::FROM; ++x) {
         if constexpr (Axes == 2)
           line[x] = square[y][x];
         else
           line[x] = give(0, x);
       }
-      half(line);
+      Across::half(line);
       take(y, line);
     }
   }
 
-  // A line of points to where they belong: `spacing` floats apart.
+  // Line y of a tile's `Tall` x `Wide` points to where they belong: `spacing` floats apart.
+  template <int Tall = TALL, int Wide = SIDE>
   INLINE static void put_points(float* to, int64_t spacing, int y, const Vector* line) {
-    const int64_t apart = anew(spacing);
+    const int64_t apart = anew(spacing), first = Axes == 2 ? point(y, Tall) * SIDE : 0;
 #pragma GCC unroll 6
-    for (int x = 0; x < SIDE; ++x) store(to + (y * SIDE + x) * apart, line[x]);
+    for (int x = 0; x < Wide; ++x) store(to + (first + point(x, Wide)) * apart, line[x]);
   }
 };
 

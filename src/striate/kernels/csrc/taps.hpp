@@ -75,6 +75,7 @@ struct Bundle {
 template <typename T>
 void transform_kernel(const Plan<T>& plan, const float* weight, int64_t k, int64_t o, float* to,
                       int64_t wide, int64_t spacing) {
+  using Kernel = typename T::template Across<>::Kernel;
   const StriateConv& g = plan.g;
   const KernelStrides s = strides_of(g, weight);
   const int64_t left = least(g.o - o, LANES);
@@ -96,7 +97,7 @@ void transform_kernel(const Plan<T>& plan, const float* weight, int64_t k, int64
             std::memset(row, 0, sizeof(Vector) * count);
         }
     for (int64_t each = 0; each < count; ++each, to += wide)
-      T::template both<T::TAPS, T::SIDE, T::Half::kernel>(
+      T::template both<Kernel, Kernel>(
           [&](int i, int j) INLINE_LAMBDA { return taps.at(i, j, each); },
           [&](int y, const Vector* line) INLINE_LAMBDA { T::put_points(to, spacing, y, line); });
   }
@@ -106,6 +107,7 @@ void transform_kernel(const Plan<T>& plan, const float* weight, int64_t k, int64
 template <typename T>
 void gather_kernel(const Plan<T>& plan, const float* from, int64_t wide, int64_t spacing,
                    int64_t copies, int64_t k, int64_t o, float* weight) {
+  using Back = typename T::template Across<>::KernelBackward;
   const StriateConv& g = plan.g;
   const int64_t left = least(g.o - o, LANES), each = plan.taps * tap_floats(plan);
   const KernelStrides s = strides_of(g, weight);
@@ -113,7 +115,7 @@ void gather_kernel(const Plan<T>& plan, const float* from, int64_t wide, int64_t
   for (int64_t c = 0; c < g.c; c += LANES) {
     const int64_t count = least(g.c - c, LANES);
     for (int64_t each_c = 0; each_c < count; ++each_c, from += wide)
-      T::template both<T::SIDE, T::TAPS, T::Half::kernel_backward>(
+      T::template both<Back, Back>(
           [&](int i, int j) INLINE_LAMBDA {
             Vector sum{};
             if (!plan.meets(k, i * T::SIDE + j)) return sum;

@@ -10,27 +10,48 @@
 
 namespace LEVEL {
 
+// Tiles that are worked on at once: `count` from `first` of those of some images, which lie region
+// by region.
+struct Batch {
+  int64_t image, images, first, count;
+};
+
+// Those of a batch that have a point: neighbours.
+struct Some {
+  int64_t first, count;
+};
+
 // Taps of the first axis, from `first` to before `end`.
 struct Taps {
   int64_t first, end;
+};
+
+// Tiles of equally many outputs: whole ones, or those at the end of lines, of columns, of both.
+struct Region {
+  int64_t before;                 // tiles of an image in regions before it
+  int64_t tall, wide;             // tiles of a plane, down and across
+  int64_t y, x;                   // the first output of a plane
+  int rows, columns;              // outputs of a tile
 };
 
 // What is known of a call before its first tile.
 template <typename T>
 struct Plan {
   const StriateConv& g;
-  int64_t tall, wide, tiles;      // tiles of a plane down, across; of all planes of one depth
+  bool halved;                    // of 2 x 2 outputs the largest: one over is not wanted
+  Region regions[4];              // ends of lines, whole tiles, ends of columns, of both
+  int64_t of_image, tiles;        // tiles of a plane, of all planes of one depth
   int64_t channels, outputs;      // rounded up to whole vectors
   int64_t sources, targets;       // planes that are read, and written: of depth, or phases
   int64_t taps, kept;             // planes that a kernel sees; of them, those that there are
-  int64_t batch;                  // tiles that are worked on at once
-  int64_t parts;                  // of such
+  int64_t together;               // images whose tiles lie region by region
+  int64_t batch;                  // tiles that are worked on at once, at most
+  int64_t of_group, parts;        // of such: of images that lie together, of all
   bool by_outputs;                // the order of work: see winograd.hpp
 
-  Plan(const StriateConv& geometry, int64_t ratio) : g(geometry) {
-    tall = (positions(1) + T::HIGH - 1) / T::HIGH;
-    wide = (positions(2) + T::M - 1) / T::M;
-    tiles = g.n * tall * wide;
+  Plan(const StriateConv& geometry, int64_t ratio, bool halved_ = false)
+      : g(geometry), halved(halved_) {
+    set_regions();
     channels = up(g.c, LANES);
     outputs = up(g.o, LANES);
     sources = T::STEP == 1 ? g.size[0] : scattered() ? 1 : T::PHASES;
@@ -50,11 +71,62 @@ struct Plan {
     batch = cached < shared ? shared : cached > 8 * ROWS ? 8 * ROWS : cached / ROWS * ROWS;
     const int64_t each = (tiles + g.threads - 1) / g.threads;  // nobody stands idle
     if (batch > each) batch = each > 0 ? each : 1;
-    parts = (tiles + batch - 1) / batch;
     // Few tiles and many kernels: transform tiles once, and kernels where they are used.
     by_outputs =
         ratio * taps * channels * outputs > tiles * (sources * channels + targets * outputs) &&
         T::POINTS * sources * tiles * channels <= 8 * 1024 * 1024;
+    set_parts();
+  }
+
+  // Images whose tiles differ are whole in a batch where several fit in: each is read once.
+  void set_parts() {
+    bool alike = by_outputs;
+    for (const Region& region : regions) alike |= region.tall * region.wide == of_image;
+    together = alike ? g.n : (batch + of_image / 2) / of_image;
+    if (together < 1) together = 1;
+    const int64_t all = together * of_image;
+    of_group = (all + (alike ? batch - 1 : batch * 3 / 4)) / batch;  // a quarter more may be one
+    if (of_group < 1) of_group = 1;
+    if (!alike) batch = up((all + of_group - 1) / of_group, ROWS);
+    parts = (g.n + together - 1) / together * of_group;
+  }
+
+  Batch batch_of(int64_t part) const {
+    const int64_t image = part / of_group * together, images = least(together, g.n - image);
+    const int64_t first = part % of_group * batch, left = images * of_image - first;
+    return {image, images, first, left > 0 ? least(batch, left) : 0};
+  }
+
+  // All tiles; of what is ordered by outputs.
+  Batch whole() const { return {0, g.n, 0, tiles}; }
+
+  void set_regions() {
+    const int64_t tall = positions(1) / T::HIGH, wide = positions(2) / T::M;
+    const int rows = static_cast<int>(positions(1) % T::HIGH);
+    const int columns = static_cast<int>(positions(2) % T::M);
+    const int64_t y = tall * T::HIGH, x = wide * T::M;
+    regions[0] = {0, tall, columns > 0, 0, x, T::HIGH, columns};
+    regions[1] = {0, tall, wide, 0, 0, T::HIGH, T::M};
+    regions[2] = {0, rows > 0, wide, y, 0, rows, T::M};
+    regions[3] = {0, rows > 0, columns > 0, y, x, rows, columns};
+    of_image = 0;
+    for (Region& region : regions) {
+      region.before = of_image;
+      of_image += region.tall * region.wide;
+    }
+    tiles = g.n * of_image;
+  }
+
+  Some with_point(int64_t f, const Batch& all) const {
+    const bool below = T::TALL == 1 || T::has(f / T::SIDE, regions[3].rows);
+    const bool right = T::has(f % T::SIDE, regions[3].columns);
+    const int64_t begin = all.images * (right ? 0 : regions[1].before) - all.first;
+    const int64_t end = all.images * (!below  ? regions[2].before
+                                      : right ? of_image
+                                              : regions[3].before) - all.first;
+    const int64_t from = begin > 0 ? least(begin, all.count) : 0;
+    const int64_t to = end > 0 ? least(end, all.count) : 0;
+    return {from, to > from ? to - from : 0};
   }
 
   // Whether it is the gradient to an input that was read in steps: each phase of it is an answer.
@@ -63,7 +135,7 @@ struct Plan {
   // Places of outputs along an axis, of each phase where there are several.
   int64_t positions(int axis) const {
     const bool stepped = scattered() && (axis == 2 || T::TALL > 1);
-    return stepped ? (g.out[axis] + 1) / 2 : g.out[axis];
+    return stepped ? (g.out[axis] + 1) / 2 : halved ? g.out[axis] / 2 * 2 : g.out[axis];
   }
 
   // Whether the single tap of an odd phase stands in the second place, and not in the first one: of
@@ -107,10 +179,23 @@ struct Place {
   int64_t image, y, x;  // of a tile's first output
 };
 
-template <typename T>
-INLINE Place place_of(const Plan<T>& plan, int64_t tile) {
-  const int64_t of_image = plan.tall * plan.wide, at = tile % of_image;
-  return {tile / of_image, at / plan.wide * T::HIGH, at % plan.wide * T::M};
+// Call each(t, place, rows, columns) for the tiles of a batch; how many outputs a tile has are
+// numbers known when compiled.
+template <typename T, typename Each>
+INLINE void each_tile(const Plan<T>& plan, const Batch& all, Each each) {
+  for (int64_t t = 0; t < all.count; ++t) {
+    const int64_t tile = all.first + t;
+    const Region* region = plan.regions + 3;
+    while (tile < all.images * region->before) --region;
+    const int64_t of_image = region->tall * region->wide, in = tile - all.images * region->before;
+    const int64_t at = in % of_image;
+    const Place place{all.image + in / of_image, region->y + at / region->wide * T::HIGH,
+                      region->x + at % region->wide * T::M};
+    with_number<T::HIGH>(region->rows, [&](auto rows) INLINE_LAMBDA {
+      with_number<T::M>(region->columns,
+                        [&](auto columns) INLINE_LAMBDA { each(t, place, rows, columns); });
+    });
+  }
 }
 
 // Pixels of LANES channels from `c`, the first of which is (y, x); zeros around the image.
@@ -146,18 +231,18 @@ struct Pixels {
   }
 };
 
-// Give Side x Side pixels `half` along both axes; see Tile::both.
-template <typename T, int Side, int To, void (*half)(Vector*), typename Take>
+// Take a step from pixels; see Tile::both. Tiles that are not `whole` lie at the border.
+template <typename T, typename Down, typename Across, bool Whole, typename Take>
 INLINE void transform_pixels(const Pixels& from, Take take) {
-  constexpr int TALL = T::TALL == 1 ? 1 : Side;
-  if (from.within<TALL, Side>()) {
-    T::template both<Side, To, half>(
+  constexpr int TALL = T::TALL == 1 ? 1 : Down::FROM;
+  if (Whole && from.within<TALL, Across::FROM>()) {
+    T::template both<Down, Across>(
         [&](int i, int j) INLINE_LAMBDA { return load(from.at(i, j)); }, take);
     return;
   }
   Vector square[TALL][6];
-  from.gather<TALL, Side>(square);
-  T::template both<Side, To, half>([&](int i, int j) INLINE_LAMBDA { return square[i][j]; }, take);
+  from.gather<TALL, Across::FROM>(square);
+  T::template both<Down, Across>([&](int i, int j) INLINE_LAMBDA { return square[i][j]; }, take);
 }
 
 // The first pixel that a tile reads of source z; the next ones are `STEP` apart, or neighbours of
@@ -181,25 +266,28 @@ INLINE Place target_at(const Plan<T>& plan, const Place& at, int64_t z) {
   return {at.image, y, T::STEP * at.x + (T::across(z) + plan.g.pad[2]) % 2};
 }
 
-// Bt d B of `count` tiles from `first`, of source z: to[point][tile][channel], points `spacing`
-// apart
+// Bt d B of a batch of tiles of source z: to[point][tile][channel], points `spacing` apart
 template <typename T>
-void transform_input(const Plan<T>& plan, const float* x, int64_t z, int64_t first, int64_t count,
-                     float* to, int64_t spacing) {
+void transform_input(const Plan<T>& plan, const float* x, int64_t z, const Batch& all, float* to,
+                     int64_t spacing) {
   const StriateConv& g = plan.g;
-  for (int64_t t = 0; t < count; ++t) {
-    const Place at = place_of(plan, first + t);
+  const int64_t step = plan.scattered() ? 1 : T::STEP;
+  const auto each = [&](int64_t t, const Place& at, auto rows, auto columns) INLINE_LAMBDA {
+    using Down = typename T::template Down<rows.VALUE>;
+    using Across = typename T::template Across<columns.VALUE>;
     const int64_t plane = at.image * g.size[0] + (T::STEP == 1 ? z : 0);
     const float* image = x + plane * g.size[1] * g.size[2] * g.c;
     const Place from = source_at(plan, at, z);
-    const int64_t step = plan.scattered() ? 1 : T::STEP;
     for (int64_t c = 0; c < g.c; c += LANES)
-      transform_pixels<T, T::SIDE, T::SIDE, T::Half::input>(
+      transform_pixels<T, typename Down::Input, typename Across::Input,
+                       T::whole(rows.VALUE, columns.VALUE)>(
           {image, g.size[1], g.size[2], g.c, from.y, from.x, step, c},
           [&](int y, const Vector* line) INLINE_LAMBDA {
-            T::put_points(to + t * plan.channels + c, spacing, y, line);
+            T::template put_points<Down::SIDE, Across::SIDE>(to + t * plan.channels + c, spacing, y,
+                                                             line);
           });
-  }
+  };
+  each_tile(plan, all, each);
 }
 
 // Some outputs: `count` of them, in whole vectors but for the last, from `first`.
@@ -208,22 +296,26 @@ struct Outputs {
   int64_t wide() const { return up(count, LANES); }
 };
 
-// A dY At of `count` tiles from `first`, of plane z: to[point][tile][output]
+// A dY At of a batch of tiles of plane z: to[point][tile][output]
 template <typename T>
-void transform_gradient(const Plan<T>& plan, const float* dy, int64_t z, int64_t first,
-                        int64_t count, Outputs some, float* to) {
+void transform_gradient(const Plan<T>& plan, const float* dy, int64_t z, const Batch& all,
+                        Outputs some, float* to) {
   const StriateConv& g = plan.g;
-  const int64_t spacing = plan.spacing(count, some.wide());
-  for (int64_t t = 0; t < count; ++t) {
-    const Place at = place_of(plan, first + t);
+  const int64_t spacing = plan.spacing(all.count, some.wide());
+  const auto each = [&](int64_t t, const Place& at, auto rows, auto columns) INLINE_LAMBDA {
+    using Down = typename T::template Down<rows.VALUE>;
+    using Across = typename T::template Across<columns.VALUE>;
     const float* plane = dy + (at.image * g.out[0] + z) * g.out[1] * g.out[2] * g.o;
     for (int64_t o = 0; o < some.count; o += LANES)
-      transform_pixels<T, T::M, T::SIDE, T::Half::output_backward>(
+      transform_pixels<T, typename Down::OutputBackward, typename Across::OutputBackward,
+                       T::whole(rows.VALUE, columns.VALUE)>(
           {plane, g.out[1], g.out[2], g.o, at.y, at.x, 1, some.first + o},
           [&](int y, const Vector* line) INLINE_LAMBDA {
-            T::put_points(to + t * some.wide() + o, spacing, y, line);
+            T::template put_points<Down::SIDE, Across::SIDE>(to + t * some.wide() + o, spacing, y,
+                                                             line);
           });
-  }
+  };
+  each_tile(plan, all, each);
 }
 
 // Where a tile's answers go: the first of them and the distances of the next ones in y.
@@ -233,32 +325,35 @@ struct Target {
   int64_t y, x, step;           // of the first answer in its plane; to the next one
   int64_t plane, tall, wide;    // the first number of the plane in y, and how large it is
 
-  Target(const Plan<T>& plan, const Place& at, int64_t z, bool halved)
+  Target(const Plan<T>& plan, const Place& at, int64_t z)
       : g(plan.g), step(plan.scattered() ? T::STEP : 1) {
     const Place to = target_at(plan, at, z);
     y = to.y;
     x = to.x;
-    tall = halved ? g.out[1] / 2 : g.out[1];
-    wide = halved ? g.out[2] / 2 : g.out[2];
+    tall = plan.halved ? g.out[1] / 2 : g.out[1];
+    wide = plan.halved ? g.out[2] / 2 : g.out[2];
     plane = (at.image * g.out[0] + (T::STEP == 1 ? z : 0)) * tall * wide * g.o;
   }
 
+  // Whether there are all of Rows x Columns answers.
+  template <int Rows, int Columns>
   INLINE bool within() const {
-    return y >= 0 && x >= 0 && y + (T::HIGH - 1) * step < tall && x + (T::M - 1) * step < wide;
+    return y >= 0 && x >= 0 && y + (Rows - 1) * step < tall && x + (Columns - 1) * step < wide;
   }
 
   INLINE int64_t at(int64_t row, int64_t column) const {
     return plane + (row * wide + column) * g.o;
   }
 
-  // Call put(place in y, i, j) of those answers of a tile, `Part` to each side, that there are.
-  template <int Part, typename Put>
-  INLINE void each(Put put) const {
-    for (int i = 0; i < T::HIGH / Part; ++i) {
-      const int64_t row = y / Part + i * step;
+  // Call put(place in y, i, j) of those of Rows x Columns answers that there are, the first one at
+  // (first_row, first_column) of the plane.
+  template <int Rows, int Columns, typename Put>
+  INLINE void each(int64_t first_row, int64_t first_column, Put put) const {
+    for (int i = 0; i < Rows; ++i) {
+      const int64_t row = first_row + i * step;
       if (row < 0 || row >= tall) continue;
-      for (int j = 0; j < T::M / Part; ++j) {
-        const int64_t column = x / Part + j * step;
+      for (int j = 0; j < Columns; ++j) {
+        const int64_t column = first_column + j * step;
         if (column >= 0 && column < wide) put(at(row, column), i, j);
       }
     }
@@ -266,76 +361,82 @@ struct Target {
 };
 
 // What is not stored as it comes: the largest of 2 x 2, SiLU, answers at a border, last channels.
-template <typename T>
-INLINE void finish_square(const Target<T>& to, Vector (*square)[T::M], int64_t o, int64_t left,
+template <typename T, int Rows, int Columns>
+INLINE void finish_square(const Target<T>& to, Vector (*square)[Columns], int64_t o, int64_t left,
                           const Finish& finish) {
-  if constexpr (T::HIGH == T::M && T::STEP == 1)
+  if constexpr (T::HIGH == T::M && T::STEP == 1 && Rows % 2 == 0 && Columns % 2 == 0)
     if (finish.halved) {
-      constexpr int HALF = T::M / 2;
-      Vector values[HALF * HALF];
-      Places places[HALF * HALF];
-      for (int i = 0; i < HALF; ++i)
-        for (int j = 0; j < HALF; ++j) {
+      constexpr int TALL = Rows / 2, WIDE = Columns / 2;
+      Vector values[TALL * WIDE];
+      Places places[TALL * WIDE];
+      for (int i = 0; i < TALL; ++i)
+        for (int j = 0; j < WIDE; ++j) {
           const Vector *above = square[2 * i] + 2 * j, *below = square[2 * i + 1] + 2 * j;
           const Largest found = largest(above[0], above[1], below[0], below[1]);
-          values[i * HALF + j] = found.value;
-          places[i * HALF + j] = found.place;
+          values[i * WIDE + j] = found.value;
+          places[i * WIDE + j] = found.place;
         }
-      finish.template finish<HALF * HALF>(values, o, left);
-      to.template each<2>([&](int64_t at, int i, int j) INLINE_LAMBDA {
-        put(finish.y + at + o, values[i * HALF + j], left);
-        if (finish.place) put_places(finish.place + at + o, places[i * HALF + j], left);
+      finish.template finish<TALL * WIDE>(values, o, left);
+      to.template each<TALL, WIDE>(to.y / 2, to.x / 2, [&](int64_t at, int i, int j) INLINE_LAMBDA {
+        put(finish.y + at + o, values[i * WIDE + j], left);
+        if (finish.place) put_places(finish.place + at + o, places[i * WIDE + j], left);
       });
       return;
     }
   if (finish.curved) {
-    finish.template finish<T::HIGH * T::M>(&square[0][0], o, left);
-    to.template each<1>([&](int64_t at, int i, int j)
-                            INLINE_LAMBDA { put(finish.y + at + o, square[i][j], left); });
+    finish.template finish<Rows * Columns>(&square[0][0], o, left);
+    to.template each<Rows, Columns>(to.y, to.x, [&](int64_t at, int i, int j) INLINE_LAMBDA {
+      put(finish.y + at + o, square[i][j], left);
+    });
     return;
   }
   const Vector bias = finish.bias_of(o, left);
-  to.template each<1>([&](int64_t at, int i, int j) INLINE_LAMBDA {
+  to.template each<Rows, Columns>(to.y, to.x, [&](int64_t at, int i, int j) INLINE_LAMBDA {
     finish.put_at(at + o, square[i][j] + bias, left);
   });
 }
 
-// At m A of `count` tiles from `first` into target z of the images.
+// At m A of a batch of tiles into target z of the images.
 template <typename T>
-void transform_output(const Plan<T>& plan, const float* from, int64_t z, int64_t first,
-                      int64_t count, Outputs some, const Finish finish) {
-  const int64_t spacing = plan.spacing(count, some.wide());
-  for (int64_t t = 0; t < count; ++t) {
-    const Target<T> to(plan, place_of(plan, first + t), z, finish.halved);
-    const bool straight = to.within() && !finish.halved && !finish.curved;
+void transform_output(const Plan<T>& plan, const float* from, int64_t z, const Batch& all,
+                      Outputs some, const Finish finish) {
+  const int64_t spacing = plan.spacing(all.count, some.wide());
+  const auto each = [&](int64_t t, const Place& at, auto rows, auto columns) INLINE_LAMBDA {
+    using Down = typename T::template Down<rows.VALUE>;
+    using Across = typename T::template Across<columns.VALUE>;
+    constexpr int ROWS = rows.VALUE, COLUMNS = columns.VALUE;
+    const Target<T> to(plan, at, z);
+    const bool straight =
+        to.template within<ROWS, COLUMNS>() && !finish.halved && !finish.curved;
     const int64_t across = to.step * plan.g.o, down = across * to.wide;
     for (int64_t o = 0; o < some.count; o += LANES) {
       const int64_t left = least(some.count - o, LANES);
       const float* point = from + t * some.wide() + o;
       const int64_t apart = anew(spacing), below = T::SIDE * apart;
       const auto give = [&](int i, int j) INLINE_LAMBDA {
-        return load(point + i * below + j * apart);
+        return load(point + T::point(i, Down::SIDE) * below + T::point(j, Across::SIDE) * apart);
       };
       if (straight && left == LANES) {
         const Vector bias = finish.bias_of(some.first + o, LANES);
         const int64_t corner = to.at(to.y, to.x) + some.first + o;
-        T::template both<T::SIDE, T::M, T::Half::output>(
+        T::template both<typename Down::Output, typename Across::Output>(
             give, [&](int i, const Vector* line) INLINE_LAMBDA {
 #pragma GCC unroll 4
-              for (int j = 0; j < T::M; ++j)
+              for (int j = 0; j < COLUMNS; ++j)
                 finish.put_at(corner + i * down + j * across, line[j] + bias, LANES);
             });
         continue;
       }
-      Vector square[T::HIGH][T::M];
-      T::template both<T::SIDE, T::M, T::Half::output>(
+      Vector square[ROWS][COLUMNS];
+      T::template both<typename Down::Output, typename Across::Output>(
           give, [&](int i, const Vector* line) INLINE_LAMBDA {
 #pragma GCC unroll 4
-            for (int j = 0; j < T::M; ++j) square[i][j] = line[j];
+            for (int j = 0; j < COLUMNS; ++j) square[i][j] = line[j];
           });
-      finish_square(to, square, some.first + o, left, finish);
+      finish_square<T, ROWS, COLUMNS>(to, square, some.first + o, left, finish);
     }
-  }
+  };
+  each_tile(plan, all, each);
 }
 
 }  // namespace LEVEL

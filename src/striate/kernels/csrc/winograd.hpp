@@ -20,6 +20,10 @@
 // place of planes: read as `sources` by a forward call, written as `targets` by the gradient to the
 // input, which is the same backwards.
 //
+// What is left at the end of lines and columns is a tile of fewer outputs, which has fewer points
+// (Rest in minimal.hpp). A batch holds tiles of equal size side by side: out[f] is a product over
+// those that have point f.
+//
 // Work comes in one of two orders. By tiles: all kernels are transformed, then each batch of tiles
 // goes through all three steps. By outputs: all tiles are transformed, then each panel of outputs
 // goes through its steps with all of them. The second one does not write and read kernels 4 times
@@ -65,14 +69,13 @@ template <typename T>
 struct Planes {
   const Plan<T>& plan;
   const float* x;
-  int64_t first, count;  // tiles
+  Batch all;
   int64_t spacing;
   float* memory;         // null: there is none
   int64_t next = 0;
 
-  Planes(const Plan<T>& plan_, const float* x_, int64_t first_, int64_t count_)
-      : plan(plan_), x(x_), first(first_), count(count_),
-        spacing(plan_.spacing(count_, plan_.channels)),
+  Planes(const Plan<T>& plan_, const float* x_, const Batch& all_)
+      : plan(plan_), x(x_), all(all_), spacing(plan_.spacing(all_.count, plan_.channels)),
         memory(striate::scratch(0, plan_.kept * T::POINTS * spacing)) {}
 
   float* at(int64_t z) const { return memory + z % plan.kept * T::POINTS * spacing; }
@@ -81,7 +84,7 @@ struct Planes {
   void reach(int64_t z) {
     const int64_t last = plan.source_of(z, plan.taps_of(z).end - 1);
     for (; next <= last; ++next)
-      transform_input(plan, x, next, first, count, at(next), spacing);
+      transform_input(plan, x, next, all, at(next), spacing);
   }
 };
 
@@ -89,30 +92,34 @@ struct Planes {
 // source lies, `from` how far its points are apart; `tap` and `kernel` how far taps of `kernels`
 // and their points.
 template <typename T, typename At>
-void multiply_taps(const Plan<T>& plan, int64_t z, int64_t rows, int64_t columns, At at,
+void multiply_taps(const Plan<T>& plan, int64_t z, const Batch& all, int64_t columns, At at,
                    int64_t from, const float* kernels, int64_t tap, int64_t kernel, float* out) {
   const Taps taps = plan.taps_of(z);
-  const int64_t to = plan.spacing(rows, columns);
+  const int64_t to = plan.spacing(all.count, columns);
   if (taps.first == taps.end) std::memset(out, 0, sizeof(float) * T::POINTS * to);
-  for (int64_t f = 0; f < T::POINTS; ++f)
+  for (int64_t f = 0; f < T::POINTS; ++f) {
+    const Some some = plan.with_point(f, all);
+    float* sums = out + f * to + some.first * columns;
     for (int64_t k = taps.first; k < taps.end; ++k) {
       if (!plan.meets(k, f)) {
-        if (k == taps.first) std::memset(out + f * to, 0, sizeof(float) * rows * columns);
+        if (k == taps.first) std::memset(sums, 0, sizeof(float) * some.count * columns);
         continue;
       }
       const auto product = k == taps.first ? multiply<false> : multiply<true>;
-      product(rows, columns, plan.g.c, at(plan.source_of(z, k)) + f * from, plan.channels, 1,
-              kernels + k * tap + f * kernel, true, 0, out + f * to, columns);
+      product(some.count, columns, plan.g.c,
+              at(plan.source_of(z, k)) + f * from + some.first * plan.channels, plan.channels, 1,
+              kernels + k * tap + f * kernel, true, 0, sums, columns);
     }
+  }
 }
 
 template <typename T>
 void tile_part(void* context, int64_t part, int) {
   auto& own = *static_cast<Forward<T>*>(context);
   const Plan<T>& plan = own.plan;
-  const int64_t first = part * plan.batch, count = least(plan.batch, plan.tiles - first);
-  Planes<T> planes(plan, own.x, first, count);
-  const int64_t to = plan.spacing(count, plan.outputs);
+  const Batch all = plan.batch_of(part);
+  Planes<T> planes(plan, own.x, all);
+  const int64_t to = plan.spacing(all.count, plan.outputs);
   float* out = striate::scratch(1, T::POINTS * to);
   if (!planes.memory || !out) {
     own.failed = true;
@@ -121,10 +128,10 @@ void tile_part(void* context, int64_t part, int) {
   for (int64_t z = 0; z < plan.targets; ++z) {
     planes.reach(z);
     multiply_taps(
-        plan, z, count, plan.outputs, [&](int64_t source) { return planes.at(source); },
+        plan, z, all, plan.outputs, [&](int64_t source) { return planes.at(source); },
         planes.spacing, own.kernels, tap_floats(plan), plan.spacing(plan.channels, plan.outputs),
         out);
-    transform_output(plan, out, z, first, count, {0, plan.g.o}, own.finish);
+    transform_output(plan, out, z, all, {0, plan.g.o}, own.finish);
   }
 }
 
@@ -141,15 +148,19 @@ struct Backward {
 // Add to the sums of each tap in[point]^T out[point], where `out` is target z of dy; `begun`: the
 // sums hold something before z = 0. Arguments are those of multiply_taps.
 template <typename T, typename At>
-void sum_taps(const Plan<T>& plan, int64_t z, bool begun, int64_t rows, int64_t columns, At at,
-              int64_t from, const float* out, float* sums, int64_t tap, int64_t kernel) {
+void sum_taps(const Plan<T>& plan, int64_t z, bool begun, const Batch& all, int64_t columns,
+              At at, int64_t from, const float* out, float* sums, int64_t tap, int64_t kernel) {
   const Taps taps = plan.taps_of(z);
+  const int64_t spacing = plan.spacing(all.count, columns);
   for (int64_t k = taps.first; k < taps.end; ++k)
     for (int64_t f = 0; f < T::POINTS; ++f) {
-      if (!plan.meets(k, f)) continue;
-      const auto add = begun || z > plan.first_of(k) ? multiply<true> : multiply<false>;
-      add(plan.g.c, columns, rows, at(plan.source_of(z, k)) + f * from, 1, plan.channels,
-          out + f * plan.spacing(rows, columns), false, columns, sums + k * tap + f * kernel,
+      const Some some = plan.with_point(f, all);
+      const bool adds = begun || z > plan.first_of(k);
+      if (!plan.meets(k, f) || (adds && !some.count)) continue;
+      const auto add = adds ? multiply<true> : multiply<false>;
+      add(plan.g.c, columns, some.count,
+          at(plan.source_of(z, k)) + f * from + some.first * plan.channels, 1, plan.channels,
+          out + f * spacing + some.first * columns, false, columns, sums + k * tap + f * kernel,
           columns);
     }
 }
@@ -170,18 +181,18 @@ void sum_tiles(void* context, int64_t copy, int) {
   float* sums = own.shared + copy * plan.taps * tap_floats(plan);
   clear_unseen(plan, sums, tap_floats(plan));
   for (int64_t part = copy; part < plan.parts; part += own.copies) {
-    const int64_t first = part * plan.batch, count = least(plan.batch, plan.tiles - first);
-    Planes<T> planes(plan, own.x, first, count);
-    float* out = striate::scratch(1, T::POINTS * plan.spacing(count, plan.outputs));
+    const Batch all = plan.batch_of(part);
+    Planes<T> planes(plan, own.x, all);
+    float* out = striate::scratch(1, T::POINTS * plan.spacing(all.count, plan.outputs));
     if (!planes.memory || !out) {
       own.failed = true;
       return;
     }
     for (int64_t z = 0; z < plan.targets; ++z) {
       planes.reach(z);
-      transform_gradient(plan, own.dy, z, first, count, {0, plan.g.o}, out);
+      transform_gradient(plan, own.dy, z, all, {0, plan.g.o}, out);
       sum_taps(
-          plan, z, part != copy, count, plan.outputs,
+          plan, z, part != copy, all, plan.outputs,
           [&](int64_t source) { return planes.at(source); }, planes.spacing, out, sums,
           tap_floats(plan), plan.spacing(plan.channels, plan.outputs));
     }
@@ -210,9 +221,10 @@ template <typename T, typename Call>
 void input_part(void* context, int64_t part, int) {
   const auto& own = *static_cast<Call*>(context);
   const Plan<T>& plan = own.plan;
-  const int64_t z = part / plan.parts, first = part % plan.parts * plan.batch;
-  transform_input(plan, own.x, z, first, least(plan.batch, plan.tiles - first),
-                  own.shared + z * plane_floats(plan) + first * plan.channels,
+  const int64_t z = part / plan.parts;
+  const Batch all = plan.batch_of(part % plan.parts);
+  transform_input(plan, own.x, z, all,
+                  own.shared + z * plane_floats(plan) + all.first * plan.channels,
                   plan.spacing(plan.tiles, plan.channels));
 }
 
@@ -242,15 +254,15 @@ void output_part(void* context, int64_t part, int) {
       transform_kernel(plan, own.weight, k, some.first + o, made + k * tap + o, some.wide(),
                        spacing);
   const float* kernels = ready ? own.kernels + some.first * plan.g.c : made;
-  for (int64_t first = 0; first < plan.tiles; first += plan.batch) {
-    const int64_t count = least(plan.batch, plan.tiles - first);
-    const float* tiles = own.shared + first * plan.channels;
+  for (int64_t batch = 0; batch < plan.parts; ++batch) {
+    const Batch all = plan.batch_of(batch);
+    const float* tiles = own.shared + all.first * plan.channels;
     for (int64_t z = 0; z < plan.targets; ++z) {
       multiply_taps(
-          plan, z, count, some.wide(),
+          plan, z, all, some.wide(),
           [&](int64_t source) { return tiles + source * plane_floats(plan); },
           plan.spacing(plan.tiles, plan.channels), kernels, tap, spacing, out);
-      transform_output(plan, out, z, first, count, some, own.finish);
+      transform_output(plan, out, z, all, some, own.finish);
     }
   }
 }
@@ -269,9 +281,9 @@ void sum_outputs(void* context, int64_t part, int) {
   }
   clear_unseen(plan, sums, tap);
   for (int64_t z = 0; z < plan.targets; ++z) {
-    transform_gradient(plan, own.dy, z, 0, plan.tiles, some, out);
+    transform_gradient(plan, own.dy, z, plan.whole(), some, out);
     sum_taps(
-        plan, z, false, plan.tiles, some.wide(),
+        plan, z, false, plan.whole(), some.wide(),
         [&](int64_t source) { return own.shared + source * plane_floats(plan); },
         plan.spacing(plan.tiles, plan.channels), out, sums, tap, spacing);
   }
@@ -300,7 +312,7 @@ int winograd_kernels(const StriateConv& g, const float* weight, float* to) {
 template <typename T>
 int winograd_forward(const StriateConv& g, const float* x, const float* weight,
                      const Finish& finish) {
-  const Plan<T> plan(g, FORWARD);
+  const Plan<T> plan(g, FORWARD, finish.halved);
   const int threads = static_cast<int>(g.threads);
   float* shared = striate::scratch(2, plan.by_outputs ? plan.sources * plane_floats(plan)
                                       : g.ready       ? 0
