@@ -63,7 +63,10 @@ VERSION = "striate.__version__"
 # Imports inside functions: the command line's own, optional dependencies, and these.
 LATE = {"cli.py", "catalogue.py", "__main__.py", "__init__.py", "analysis/__init__.py"}
 OPTIONAL = {"pyarrow", "soundfile", "tifffile"}
-LAZY: dict[tuple[str, str], str] = {}
+LAZY: dict[tuple[str, str], str] = {
+    ("train/compilation.py", "torch"): "torch._dynamo takes 5 s, which a short training saves",
+    ("train/compilation.py", "striate"): "the backend of torch.compile, which imports it",
+}
 
 # What takes seconds to import, and the parts that must do without when they are imported.
 HEAVY = {"torch", "torchvision", "sklearn", "scipy", "matplotlib.pyplot"}

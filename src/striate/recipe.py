@@ -90,6 +90,9 @@ class Recipe(BaseModel):
         "auto", description="of the forward pass; half only where the hardware has it"
     )
     threads: Whole = Field(0, ge=0, description="CPU threads; 0: from the machine's load")
+    compile: Literal["auto", "on", "off"] = Field(
+        "auto", description="training steps as graphs, on the CPU; auto: where it lasts minutes"
+    )
     processes: Whole = Field(
         1, ge=1, description="workers that train one set of shared weights (CHAOS), on the CPU"
     )

@@ -15,6 +15,7 @@ from torch import nn
 
 from striate import __version__, bundle
 from striate.analysis.calibration import fit_temperature, softmax
+from striate.analysis.profiler import profile
 from striate.data.audit import KINDS
 from striate.data.augment import Augment
 from striate.data.material import Material
@@ -33,6 +34,7 @@ from striate.spec import Spec
 from striate.summary import Answers, first_filters, write_summary
 from striate.train import hogwild
 from striate.train.choices import complete, width_for
+from striate.train.compilation import compiled, pays
 from striate.train.evaluate import predict
 from striate.train.log import Log, console
 from striate.train.loop import State, diverged, steps
@@ -250,6 +252,14 @@ def _loss(run: Session) -> Any:
     return loss_of(run.model, run.recipe.label_smoothing, run.autocast)
 
 
+def _compiles(run: Session) -> bool:
+    """Say whether the training step is to be compiled."""
+    recipe, count = run.recipe, len(run.material.split.train)
+    own = run.autocast is not None or has_own_rule(recipe.model)
+    able = run.device.type == "cpu" and not (reason() or own or recipe.processes > 1)
+    return pays(recipe, able, count, lambda: profile(run.model, run.material.spec, fields=False))
+
+
 def _learn(run: Session, resume: bool) -> State:
     """Train to the end of the budget; log, evaluate and store on the way."""
     recipe = run.recipe
@@ -268,11 +278,13 @@ def _learn(run: Session, resume: bool) -> State:
     if not resume:
         keeper.store(state)
     give_back_memory()  # what reading and checking have left
+    loss = _loss(run)
+    if _compiles(run):
+        run.log.say("compiling the training step: the first updates take some seconds more")
+        loss = compiled(loss, run.model, run.log.say)
     with interruptible() as asked, telling_what_is_kept(run.folder / "state"):
         course = hogwild.steps if recipe.processes > 1 else steps
-        for step in course(
-            run.model, loader, recipe, loss=_loss(run), state=state, seconds=seconds
-        ):
+        for step in course(run.model, loader, recipe, loss=loss, state=state, seconds=seconds):
             keeper.follow(step)
             if asked():
                 break
