@@ -109,8 +109,17 @@ def test_files_that_vanish_while_it_trains_do_not_stop_a_run(material, tmp_path)
     assert bundle.load(tmp_path / "run").golden == {}
 
 
-def test_a_run_that_goes_on_ends_like_one_that_never_stopped(material, tmp_path, monkeypatch):
-    whole = train("photos", material, SHORT, tmp_path / "whole", quiet=True)
+@pytest.mark.parametrize(
+    "compiles",
+    ["off", pytest.param("on", marks=pytest.mark.skipif(bool(reason()), reason="no kernels"))],
+)
+def test_a_run_that_goes_on_ends_like_one_that_never_stopped(
+    material, tmp_path, monkeypatch, capfd, compiles
+):
+    recipe = SHORT.model_copy(update={"compile": compiles})
+    whole = train("photos", material, recipe, tmp_path / "whole")
+    assert ("compiling the training step" in capfd.readouterr().err) is (compiles == "on")
+    assert whole["scores"]["test"]["accuracy"]["value"] > 0.9
     from striate.session import Keeper
 
     follow = Keeper.follow
@@ -122,7 +131,7 @@ def test_a_run_that_goes_on_ends_like_one_that_never_stopped(material, tmp_path,
 
     monkeypatch.setattr(Keeper, "follow", stop)
     with pytest.raises(KeyboardInterrupt):
-        train("photos", material, SHORT, tmp_path / "run", quiet=True)
+        train("photos", material, recipe, tmp_path / "run", quiet=True)
     monkeypatch.setattr(Keeper, "follow", follow)
     recipe = Recipe.read(tmp_path / "run" / "recipe.toml")
     again = train("photos", material, recipe, tmp_path / "run", resume=True, quiet=True)

@@ -270,6 +270,10 @@ def _learn(run: Session, resume: bool) -> State:
         loader.step = facts["position"]
         run.log.say(f"going on at update {state.index}, epoch {loader.epoch:.2f}")
         run.log.event("resume", index=state.index)
+    loss = _loss(run)
+    if _compiles(run):
+        run.log.say("compiling the training step: the first updates take some seconds more")
+        loss = compiled(loss, run.model, run.log.say)
     seconds = max(0.001, state.seconds + run.left()) if recipe.seconds else None
     keeper = Keeper(run, loader)
     kernels = level() if run.device.type == "cpu" and not reason() else "torch"
@@ -278,10 +282,6 @@ def _learn(run: Session, resume: bool) -> State:
     if not resume:
         keeper.store(state)
     give_back_memory()  # what reading and checking have left
-    loss = _loss(run)
-    if _compiles(run):
-        run.log.say("compiling the training step: the first updates take some seconds more")
-        loss = compiled(loss, run.model, run.log.say)
     with interruptible() as asked, telling_what_is_kept(run.folder / "state"):
         course = hogwild.steps if recipe.processes > 1 else steps
         for step in course(run.model, loader, recipe, loss=loss, state=state, seconds=seconds):
