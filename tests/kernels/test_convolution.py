@@ -427,8 +427,10 @@ STAY = [  # n, c, o, size, kernel, pad; algorithms whose kernels are kept
     (2, 6, 5, (26, 19), (3, 3), (1, 0), (2, 4, DIRECT)),  # by tiles
     (1, 40, 33, (21,), (3,), (1,), (2, 4, DIRECT)),
     (1, 9, 20, (3, 6, 7), (3, 3, 3), (1, 1, 1), (2, 4, DIRECT)),
-    (9, 6, 5, (30, 19), (3, 3), (1, 1), ()),  # many share what is made ready once
-    (3, 6, 5, (30, 20), (3, 3), (1, 1), (4, DIRECT)),
+    (9, 6, 5, (30, 19), (3, 3), (1, 1), (2, 4)),  # many share what is made ready once
+    (9, 200, 150, (24, 20), (3, 3), (1, 1), (2,)),  # and of 4 MB on it is not kept then
+    (9, 260, 260, (24, 20), (3, 3), (1, 1), ()),
+    (3, 6, 5, (30, 20), (3, 3), (1, 1), (2, 4, DIRECT)),
     (1, 17, 9, (1, 8, 9), (3, 3, 3), (1, 1, 1), (2, 4, DIRECT)),  # taps are left out
 ]
 

@@ -54,8 +54,9 @@ GENERATION = 4  # one more when an algorithm comes or becomes faster: then all i
 LINE = 0.5
 TRANSFORM, KERNEL, PRODUCT, STRAIGHT = 30.0, 30.0, 0.85, 0.85
 KEPT = 4.0  # one number of kernels that were made ready before
-# Where kernels do not change, they are made ready once if as many tiles or answers share them.
-TILES, ANSWERS = 256, 2048
+# Where kernels do not change, they are made ready once if no more tiles or answers share them, or,
+# for tiles, if they are no more numbers than the third.
+TILES, ANSWERS, LITTLE = 256, 2048, 2**20
 FEW = 6.0  # channels with which direct convolution is half as fast
 
 Three = tuple[int, int, int]
@@ -132,7 +133,9 @@ class Call:
             return False
         if algorithm == DIRECT:
             return self.n * prod(self.out) <= ANSWERS
-        return _tiles(self.n, self.out, self.kernel, algorithm) <= TILES
+        points = (algorithm + 2) ** (2 if self.kernel[1] == 3 else 1)
+        little = points * self.kernel[0] * self.c * self.o <= LITTLE
+        return little or _tiles(self.n, self.out, self.kernel, algorithm) <= TILES
 
     @property
     def overruns(self) -> bool:
