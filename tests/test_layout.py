@@ -64,7 +64,7 @@ VERSION = "striate.__version__"
 LATE = {"cli.py", "catalogue.py", "__main__.py", "__init__.py", "analysis/__init__.py"}
 OPTIONAL = {"pyarrow", "soundfile", "tifffile"}
 LAZY: dict[tuple[str, str], str] = {
-    ("train/compilation.py", "torch"): "torch._dynamo takes 5 s, which a short training saves",
+    ("train/compilation.py", "torch"): "torch._dynamo takes 3 s, which a short training saves",
     ("train/compilation.py", "striate"): "the backend of torch.compile, which imports it",
 }
 

@@ -13,7 +13,7 @@ LIBRARY = torch.library.Library("striate", "FRAGMENT")
 def as_operator(function: Callable[..., Any]) -> Any:
     """Make a function on CPU tensors the operator of its name; it changes nothing that it is given.
 
-    torch.library.custom_op would import torch._dynamo in the first call, which takes 5 s of every
+    torch.library.custom_op would import torch._dynamo in the first call, which takes 3 s of every
     process that trains, and check more in each call than a convolution of LeNet's takes.
     """
     name = function.__name__

@@ -21,7 +21,7 @@ from striate.train.losses import Loss
 
 __all__ = ["compiled", "pays"]
 
-LONG = 100  # seconds of training that are worth 5 of import and 1 to 20 of tracing
+LONG = 100  # seconds of training that are worth 3 of import and 1 to 20 of tracing
 LEAST = 1e7  # multiply-and-adds of a batch: with fewer, calling a graph costs what it saves
 RATE, CALL = 1e10, 2e-4  # guesses, the same everywhere: MACs a second, s a layer and update
 
@@ -82,7 +82,7 @@ def compiled(loss: Loss, model: nn.Module, say: Callable[[str], None]) -> Loss:
         model: the network, on the CPU, in float32.
         say: told once where the network cannot be traced.
     """
-    from torch import _dynamo as dynamo  # takes 5 s
+    from torch import _dynamo as dynamo  # takes 3 s
 
     from striate.kernels.compiled import backend
 
