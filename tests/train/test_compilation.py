@@ -25,22 +25,25 @@ NET = SimpleNamespace(macs=1_000_000, layers=[None] * 10)
 class Batches:
     """Two sizes of batches in turn, as loaders cut them."""
 
+    def __init__(self, shape=SPEC.shape):
+        self.shape = shape
+
     def __iter__(self):
         draw = torch.Generator().manual_seed(0)
         for count in (8, 7, 8):
-            x = torch.randn(count, 3, 12, 12, generator=draw)
+            x = torch.randn(count, *self.shape, generator=draw)
             yield x, torch.randint(0, 3, (count,), generator=draw)
 
     def __len__(self):
         return 3
 
 
-def learnt(net, loss):
+def learnt(net, loss, shape=SPEC.shape):
     """Return the losses of two epochs; between updates the network is asked, as a run does."""
     found = []
-    for step in steps(net, Batches(), Recipe(epochs=2), loss=loss):
+    for step in steps(net, Batches(shape), Recipe(epochs=2), loss=loss):
         found.append(float(step.loss))
-        net.eval()(torch.zeros(2, 3, 12, 12))
+        net.eval()(torch.zeros(2, *shape))
     return found
 
 
@@ -58,15 +61,26 @@ class Own(nn.Module):
         return (answer - nn.functional.one_hot(y, 3)).square().mean()
 
 
-@pytest.mark.parametrize("name", ["fastnet", "resnet20", "own"])
+SIGNAL = Spec(channels=8, size=(64,), classes=("a", "b", "c"))
+NETS = {
+    "fastnet": lambda: build("fastnet", SPEC),
+    "resnet20": lambda: build("resnet20", SPEC),
+    "own": Own,
+    "series": lambda: build("fastnet", SIGNAL),
+    "eegnet": lambda: build("eegnet", SIGNAL, dropout=0.0),  # which projects its weights first
+}
+
+
+@pytest.mark.parametrize("name", NETS)
 def test_a_network_learns_the_same(name):
     torch.manual_seed(0)
-    net = Own() if name == "own" else build(name, SPEC)
-    twin, said = copy.deepcopy(net), []
-    net, twin = place(net, CPU, 2), place(twin, CPU, 2)
-    alone = learnt(net, loss_of(net, 0.1))
+    spec = SIGNAL if name in ("series", "eegnet") else SPEC
+    net, said = NETS[name](), []
+    twin = copy.deepcopy(net)
+    net, twin = place(net, CPU, spec.axes), place(twin, CPU, spec.axes)
+    alone = learnt(net, loss_of(net, 0.1), spec.shape)
     graphs = compiled(loss_of(twin, 0.1), twin, said.append)
-    assert learnt(twin, graphs) == pytest.approx(alone, rel=1e-3)
+    assert learnt(twin, graphs, spec.shape) == pytest.approx(alone, rel=1e-3)
     assert said == []
     assert list(net.state_dict()) == list(twin.state_dict())
 
@@ -136,6 +150,13 @@ def test_it_pays_in_trainings_of_minutes(words, macs, wanted):
     assert pays(Recipe(batch=64, **words), True, 60_000, lambda: net) is wanted
     if words.get("compile") != "on":
         assert not pays(Recipe(batch=64, **words), False, 60_000, lambda: net)
+
+
+def test_what_cannot_be_counted_is_not_compiled():
+    def uncounted():
+        raise ValueError("layer 'head' gives no tensor")
+
+    assert not pays(Recipe(batch=64, seconds=1000), True, 60_000, uncounted)
 
 
 def test_to_insist_where_it_cannot_be_is_an_error():

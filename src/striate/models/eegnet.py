@@ -13,7 +13,8 @@ __all__ = ["EEGNet", "eegnet"]
 def held(module: nn.Conv2d | nn.Linear, limit: float) -> Tensor:
     """Return weights with norms of at most `limit` an output; in training store them so too.
 
-    What is stored is projected before the next use, as Keras does it after an update.
+    What is stored is projected before the next use, as Keras does it after an update. A graph has
+    no branches: whoever compiles one calls `EEGNet.constrain` between updates.
     """
     if module.training and not torch.compiler.is_compiling():
         project(module.weight, limit)
@@ -104,6 +105,11 @@ class EEGNet(nn.Module):
         y = self.norm(self.temporal(x[:, None]))
         logits: Tensor = self.head(self.second(self.first(self.spatial(y))))
         return logits
+
+    def constrain(self) -> None:
+        """Shrink stored weights to their norms; the training loop calls it between updates."""
+        for layer in (self.spatial, self.head):
+            project(layer.weight, layer.LIMIT)
 
 
 def _around(taps: int) -> nn.Module:

@@ -60,7 +60,10 @@ def pays(recipe: Recipe, able: bool, count: int, profiled: Callable[[], Counted]
         return recipe.compile == "on"
     if 0 < recipe.seconds < LONG:
         return False
-    net, told = profiled(), recipe.seconds or inf
+    try:
+        net, told = profiled(), recipe.seconds or inf
+    except ValueError:  # a layer that gives no tensor: nobody knows what it costs
+        return False
     if recipe.epochs:
         samples = recipe.epochs * count
         calls = len(net.layers) * samples / recipe.batch

@@ -106,7 +106,8 @@ def steps(
     spent in it counts against `seconds`.
 
     A model with a rule of its own has a method `learn(x, y, progress)`, y (N,) classes, that is
-    called in place of gradient and optimizer and returns what stands for the loss.
+    called in place of gradient and optimizer and returns what stands for the loss. One whose
+    weights obey constraints has a method `constrain()`, called before every update.
 
     Args:
         model: trained in place, on its device.
@@ -169,6 +170,8 @@ def _learn(state: State, batches: Iterator[Any], recipe: Recipe, progress: float
 
 def _accumulate(state: State, batches: Iterator[Any], recipe: Recipe, loss: Loss) -> Tensor:
     """Add up the gradients of one update; return the mean loss."""
+    if hasattr(state.model, "constrain"):
+        state.model.constrain()  # type: ignore[operator]
     values = []
     for _ in range(recipe.accumulate):
         x, y = next(batches)
