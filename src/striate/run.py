@@ -273,7 +273,7 @@ def _learn(run: Session, resume: bool) -> State:
     loss = _loss(run)
     if _compiles(run):
         run.log.say("compiling the training step: the first updates take some seconds more")
-        loss = compiled(loss, run.model, run.log.say)
+        loss = compiled(loss, run.model, recipe.batch, run.log.say)
     seconds = max(0.001, state.seconds + run.left()) if recipe.seconds else None
     keeper = Keeper(run, loader)
     kernels = level() if run.device.type == "cpu" and not reason() else "torch"

@@ -79,10 +79,26 @@ def test_a_network_learns_the_same(name):
     twin = copy.deepcopy(net)
     net, twin = place(net, CPU, spec.axes), place(twin, CPU, spec.axes)
     alone = learnt(net, loss_of(net, 0.1), spec.shape)
-    graphs = compiled(loss_of(twin, 0.1), twin, said.append)
+    graphs = compiled(loss_of(twin, 0.1), twin, 8, said.append)
     assert learnt(twin, graphs, spec.shape) == pytest.approx(alone, rel=1e-3)
     assert said == []
     assert list(net.state_dict()) == list(twin.state_dict())
+
+
+def test_only_whole_batches_are_traced():
+    sizes = []
+
+    class Noted(Own):
+        def forward(self, x):
+            if not torch.compiler.is_compiling():
+                sizes.append(len(x))
+            return super().forward(x)
+
+    net = Noted()
+    loss = compiled(loss_of(net), net, 8, print)
+    for x, y in [*Batches(), *Batches()]:
+        loss(net, x, y)
+    assert sizes == [7, 7]
 
 
 class Counting(nn.Module):
@@ -103,8 +119,8 @@ def test_what_is_another_network_in_every_step_goes_on_without():
     torch.manual_seed(0)
     net, said = Counting(), []
     twin = copy.deepcopy(net)
-    loss = compiled(cross_entropy(), net, said.append)
-    for x, y in list(Batches()) * 7:
+    loss = compiled(cross_entropy(), net, 8, said.append)
+    for x, y in list(Batches()) * 10:
         assert loss(net, x, y).item() == pytest.approx(cross_entropy()(twin, x, y).item(), rel=1e-5)
     assert len(said) == 1
     assert "traced anew in every step" in said[0]
@@ -118,7 +134,7 @@ def test_a_python_without_torch_compile_goes_on_without(monkeypatch):
     net, said = nn.Sequential(nn.Flatten(), nn.Linear(432, 3)), []
     x, y = next(iter(Batches()))
     assert torch.equal(
-        compiled(cross_entropy(), net, said.append)(net, x, y), cross_entropy()(net, x, y)
+        compiled(cross_entropy(), net, 8, said.append)(net, x, y), cross_entropy()(net, x, y)
     )
     assert said == [
         "training steps cannot be compiled and are taken as before: torch.compile is not supported "
@@ -129,7 +145,7 @@ def test_a_python_without_torch_compile_goes_on_without(monkeypatch):
 def test_a_networks_own_error_stays_its_own():
     net, said = nn.Sequential(nn.Flatten(), nn.Linear(5, 3)), []
     with pytest.raises(RuntimeError, match="cannot be multiplied"):
-        compiled(cross_entropy(), net, said.append)(net, *next(iter(Batches())))
+        compiled(cross_entropy(), net, 8, said.append)(net, *next(iter(Batches())))
 
 
 @pytest.mark.parametrize(
@@ -170,6 +186,6 @@ def test_same_seed_same_bits():
     for _ in range(2):
         torch.manual_seed(0)
         net = place(build("fastnet", SPEC, width=8), CPU, 2)
-        learnt(net, compiled(loss_of(net, 0.1), net, print))
+        learnt(net, compiled(loss_of(net, 0.1), net, 8, print))
         found.append(net.state_dict())
     assert all(torch.equal(found[0][key], found[1][key]) for key in found[0])

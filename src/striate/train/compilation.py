@@ -71,7 +71,7 @@ def pays(recipe: Recipe, able: bool, count: int, profiled: Callable[[], Counted]
     return told >= LONG and net.macs * recipe.batch >= LEAST
 
 
-def compiled(loss: Loss, model: nn.Module, say: Callable[[str], None]) -> Loss:
+def compiled(loss: Loss, model: nn.Module, batch: int, say: Callable[[str], None]) -> Loss:
     """Return a loss that computes `model` by torch.compile, or as before where that cannot.
 
     Graphs that torch.compile keeps of other networks are forgotten: of each piece of code it keeps
@@ -83,6 +83,8 @@ def compiled(loss: Loss, model: nn.Module, say: Callable[[str], None]) -> Loss:
     Args:
         loss: what is computed, see `striate.train.losses`.
         model: the network, on the CPU, in float32.
+        batch: samples of the batches that are traced. Others, such as the last of an epoch, are
+            computed as before: each size would be traced anew.
         say: told once where the network cannot be traced.
     """
     from torch import _dynamo as dynamo  # takes 3 s
@@ -100,7 +102,7 @@ def compiled(loss: Loss, model: nn.Module, say: Callable[[str], None]) -> Loss:
         say(f"training steps cannot be compiled and are taken as before: {why}")
 
     def by_graph(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        if traced is None:
+        if traced is None or len(x) != batch:
             return loss(model, x, y)
         try:
             # The backend knows PyTorch's own operators. A network that is another one in every
