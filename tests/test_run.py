@@ -111,7 +111,13 @@ def test_files_that_vanish_while_it_trains_do_not_stop_a_run(material, tmp_path)
 
 @pytest.mark.parametrize(
     "compiles",
-    ["off", pytest.param("on", marks=pytest.mark.skipif(bool(reason()), reason="no kernels"))],
+    [
+        "off",
+        pytest.param(
+            "on",
+            marks=[pytest.mark.slow, pytest.mark.skipif(bool(reason()), reason="no kernels")],
+        ),
+    ],
 )
 def test_a_run_that_goes_on_ends_like_one_that_never_stopped(
     material, tmp_path, monkeypatch, capfd, compiles

@@ -71,7 +71,10 @@ NETS = {
 }
 
 
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(k, marks=[pytest.mark.slow] * (k in ("resnet20", "eegnet"))) for k in NETS],
+)
 def test_a_network_learns_the_same(name):
     torch.manual_seed(0)
     spec = SIGNAL if name in ("series", "eegnet") else SPEC
