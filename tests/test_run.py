@@ -89,6 +89,13 @@ def test_too_many_workers_are_refused_before_anything_is_written(material, tmp_p
     assert not (tmp_path / "run").exists()
 
 
+def test_to_insist_on_compiling_is_refused_before_anything_is_written(material, tmp_path):
+    wanted = SHORT.model_copy(update={"compile": "on", "processes": 2})
+    with pytest.raises(RecipeError, match=r"compile = on wants a CPU.*got fastnet"):
+        train("photos", material, wanted, tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
 def test_golden_files_replay(material, tmp_path):
     train("photos", material, SHORT, tmp_path / "run", quiet=True)
     from striate.deploy.predict import load

@@ -34,7 +34,7 @@ from striate.spec import Spec
 from striate.summary import Answers, first_filters, write_summary
 from striate.train import hogwild
 from striate.train.choices import complete, width_for
-from striate.train.compilation import compiled, pays
+from striate.train.compilation import check_compile, compiled, pays
 from striate.train.evaluate import predict
 from striate.train.log import Log, console
 from striate.train.loop import State, diverged, steps
@@ -63,6 +63,8 @@ def check_recipe(recipe: Recipe, spec: Spec | None = None) -> None:
         Augment.parse(recipe.augment)
     check_workers(recipe.threads, recipe.processes)
     device = pick_device(recipe.device)
+    if spec:
+        check_compile(recipe, _compilable(recipe, device, spec))
     with torch.random.fork_rng(devices=[]):
         net = build(recipe.model, spec, **recipe.model_options)
     if spec:
@@ -254,10 +256,15 @@ def _loss(run: Session) -> Any:
 
 def _compiles(run: Session) -> bool:
     """Say whether the training step is to be compiled."""
-    recipe, count = run.recipe, len(run.material.split.train)
-    own = run.autocast is not None or has_own_rule(recipe.model)
-    able = run.device.type == "cpu" and not (reason() or own or recipe.processes > 1)
-    return pays(recipe, able, count, lambda: profile(run.model, run.material.spec, fields=False))
+    recipe, count, spec = run.recipe, len(run.material.split.train), run.material.spec
+    able = _compilable(recipe, run.device, spec)
+    return pays(recipe, able, count, lambda: profile(run.model, spec, fields=False))
+
+
+def _compilable(recipe: Recipe, device: torch.device, spec: Spec) -> bool:
+    half = autocast_type(recipe.precision, device, spec.values) is not None
+    other = half or has_own_rule(recipe.model) or recipe.processes > 1
+    return device.type == "cpu" and not (reason() or other)
 
 
 def _learn(run: Session, resume: bool) -> State:

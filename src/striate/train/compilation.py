@@ -19,7 +19,7 @@ from striate.kernels.accelerated import as_torch
 from striate.recipe import Recipe
 from striate.train.losses import Loss
 
-__all__ = ["compiled", "pays"]
+__all__ = ["check_compile", "compiled", "pays"]
 
 LONG = 100  # seconds of training that are worth 3 of import and 1 to 20 of tracing
 LEAST = 1e7  # multiply-and-adds of a batch: with fewer, calling a graph costs what it saves
@@ -38,6 +38,15 @@ class Counted(Protocol):
         """What computes it."""
 
 
+def check_compile(recipe: Recipe, able: bool) -> None:
+    """Refuse a recipe that insists on what cannot be; `able` as in `pays`."""
+    if recipe.compile == "on" and not able:
+        raise RecipeError(
+            "compile = on wants a CPU with Striate's kernels, float32, one process and a network "
+            f"that learns by its gradient; got {recipe.model} on {recipe.device}; use auto"
+        )
+
+
 def pays(recipe: Recipe, able: bool, count: int, profiled: Callable[[], Counted]) -> bool:
     """Say whether training steps are to be compiled: alike in every run of a recipe.
 
@@ -47,15 +56,7 @@ def pays(recipe: Recipe, able: bool, count: int, profiled: Callable[[], Counted]
             a network that learns by its gradient.
         count: training samples.
         profiled: counts the network, where its budget is long enough or epochs.
-
-    Raises:
-        RecipeError: the recipe insists on what cannot be.
     """
-    if recipe.compile == "on" and not able:
-        raise RecipeError(
-            "compile = on wants a CPU with Striate's kernels, float32, one process and a network "
-            f"that learns by its gradient; got {recipe.model} on {recipe.device}; use auto"
-        )
     if recipe.compile != "auto" or not able:
         return recipe.compile == "on"
     if 0 < recipe.seconds < LONG:
