@@ -109,7 +109,10 @@ CLAIMS = (
         "C-63", "ciresan_mlp",
     ),
     claim("ciresan_mnist", "mnist-29.npz", COLUMN, 0, "99.6 %", "C-64"),
-    claim("committee", "mnist-29.npz", f"{COLUMN} --epochs 24", 0.996, "99.77 %", "C-64, headline"),
+    claim(
+        "committee", "mnist-29.npz", f"{COLUMN} --epochs 24 --set model.smoothing=0.1", 0.996,
+        "99.77 %", "C-64, headline",
+    ),
     claim("resnet20", "cifar10", "--epochs 15", 0.88, "91.25 %", "C-67"),
     claim(
         "capsnet reduced", "mnist", "--epochs 5 --set model.maps=64 --set model.types=8", 0.988,

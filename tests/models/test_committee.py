@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from striate.models import build
 from striate.models.committee import Turned, Width
@@ -81,6 +82,14 @@ def test_no_column_hears_of_another():
         torch.testing.assert_close(one, p.grad)
 
 
+def test_smoothing_is_the_label_smoothing_of_every_column():
+    net, y = build("committee", SPEC, columns=2, smoothing=0.1), torch.tensor([3, 1])
+    answer = net(torch.rand(2, 1, 29, 29)).detach()
+    wanted = sum(F.cross_entropy(one, y, label_smoothing=0.1) for one in answer)
+    torch.testing.assert_close(net.criterion(answer, y), wanted)
+    torch.testing.assert_close(net.criterion(answer, F.one_hot(y, 10).float()), wanted)
+
+
 def test_there_must_be_a_column():
     with pytest.raises(Exception, match=r"'columns' .* must be at least 1; got 0"):
         build("committee", SPEC, columns=0)
@@ -89,3 +98,8 @@ def test_there_must_be_a_column():
 def test_a_turn_is_an_angle():
     with pytest.raises(Exception, match=r"turn must lie in 0 to 180 degrees; got -1"):
         build("committee", SPEC, turn=-1)
+
+
+def test_smoothing_is_a_share():
+    with pytest.raises(Exception, match=r"smoothing must lie in 0 to under 1; got 1"):
+        build("committee", SPEC, smoothing=1)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from striate.layers import Brightness, softmax_loss
+from striate.layers import Brightness, shares, softmax_loss
 from striate.models.ciresan import ciresan_mnist
 from striate.spec import Spec
 
@@ -105,10 +105,14 @@ class Committee(nn.Module):
         spec: what a sample is.
         widths: of each column.
         turn: degrees, see `Turned`.
+        smoothing: share of every label spread over all classes.
     """
 
-    def __init__(self, spec: Spec, widths: list[float], turn: float = 0.0) -> None:
+    def __init__(
+        self, spec: Spec, widths: list[float], turn: float = 0.0, smoothing: float = 0.0
+    ) -> None:
         super().__init__()
+        self.smoothing = smoothing
         self.light = Brightness(spec.mean, spec.std, *spec.value_range)
         self.columns = nn.ModuleList(
             nn.Sequential(_drawn(width, turn), ciresan_mnist(spec)) for width in widths
@@ -124,7 +128,9 @@ class Committee(nn.Module):
 
     def criterion(self, answer: Tensor, y: Tensor, *, weights: Tensor | None = None) -> Tensor:
         """Return the sum of the columns' losses: none hears of the others."""
-        return torch.stack([softmax_loss(one, y, weights=weights) for one in answer]).sum()
+        target = shares(y, answer[0])
+        target = target + self.smoothing * (target.mean(1, keepdim=True) - target)
+        return torch.stack([softmax_loss(one, target, weights=weights) for one in answer]).sum()
 
 
 def _drawn(width: float, turn: float) -> nn.Module:
@@ -132,7 +138,7 @@ def _drawn(width: float, turn: float) -> nn.Module:
     return nn.Sequential(Turned(turn), Width(width)) if turn else Width(width)
 
 
-def committee(spec: Spec, columns: int = 7, turn: float = 0.0) -> nn.Module:
+def committee(spec: Spec, columns: int = 7, turn: float = 0.0, smoothing: float = 0.0) -> nn.Module:
     """Build the multi-column network: `columns` of `ciresan_mnist`, each on another width.
 
     76,040 parameters a column on 1 x 29 x 29 with 10 classes. The paper has 35: five of each of
@@ -144,9 +150,11 @@ def committee(spec: Spec, columns: int = 7, turn: float = 0.0) -> nn.Module:
         turn: degrees up to which every column turns each digit for itself while learning,
             0 to 180; scales, shears and moves go with them. In place of `augment`, whose changes
             are the same for all columns.
+        smoothing: share of every label spread over all classes, 0 to under 1: the recipe's
+            `label_smoothing` does not reach a network that has a loss of its own.
     Raises:
         ValueError: there is no column, or samples are no pictures of at least 21 pixels a side,
-            or `turn` lies outside of 0 to 180.
+            or `turn` lies outside of 0 to 180, or `smoothing` of 0 to under 1.
 
     Source: Ciresan, Meier, Schmidhuber 2012, Multi-column Deep Neural Networks for Image
         Classification, arXiv:1202.2745.
@@ -158,5 +166,7 @@ def committee(spec: Spec, columns: int = 7, turn: float = 0.0) -> nn.Module:
         )
     if not 0 <= turn <= 180:
         raise ValueError(f"turn must lie in 0 to 180 degrees; got {turn:g}")
-    scale = spec.size[1] / 29
-    return Committee(spec, [scale * WIDTHS[k % len(WIDTHS)] for k in range(columns)], turn)
+    if not 0 <= smoothing < 1:
+        raise ValueError(f"smoothing must lie in 0 to under 1; got {smoothing:g}")
+    widths = [spec.size[1] / 29 * WIDTHS[k % len(WIDTHS)] for k in range(columns)]
+    return Committee(spec, widths, turn, smoothing)
