@@ -66,11 +66,13 @@ def test_threads_leave_busy_cores_alone(monkeypatch, busy, cores, threads):
         torch.set_num_threads(before)
 
 
-def test_busy_cores_are_ticks_a_second(monkeypatch):
-    ticks = iter([1000, 1015])
+@pytest.mark.parametrize(("own", "busy"), [(0.0, 1.5), (0.1, 0.5), (0.2, 0.0)])
+def test_busy_cores_are_ticks_a_second_less_those_of_own_threads(monkeypatch, own, busy):
+    ticks, clock = iter([1000, 1015]), iter([7.0, 7.0 + own])
     monkeypatch.setattr(machine, "_ticks", lambda: next(ticks))
+    monkeypatch.setattr(machine.time, "process_time", lambda: next(clock))
     monkeypatch.setattr(machine.os, "sysconf", lambda _: 100)
-    assert others_busy(0.1) == pytest.approx(1.5)
+    assert others_busy(0.1) == pytest.approx(busy)
 
 
 def new_process(code):

@@ -67,14 +67,15 @@ def _cpu_has_bfloat16() -> bool:
 
 
 def others_busy(seconds: float = 0.1) -> float:
-    """Return how many cores other processes keep busy, looking for `seconds` while idle itself.
+    """Return how many cores other processes keep busy, looking for `seconds`.
 
-    Linux only; elsewhere nothing is known and nobody else is assumed.
+    Linux only; elsewhere nothing is known and nobody else is assumed. Threads of this process may
+    still be awake from the work before; what they take is not others'.
     """
-    before = _ticks()
+    before, own = _ticks(), time.process_time()
     time.sleep(seconds)
-    after = _ticks()
-    return (after - before) / os.sysconf("SC_CLK_TCK") / seconds if before else 0.0
+    busy = (_ticks() - before) / os.sysconf("SC_CLK_TCK") - (time.process_time() - own)
+    return max(0.0, busy / seconds) if before else 0.0
 
 
 def _ticks() -> int:
