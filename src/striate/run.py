@@ -21,7 +21,7 @@ from striate.data.augment import Augment
 from striate.data.material import Material
 from striate.data.samples import Fault
 from striate.data.split import save_split
-from striate.device import pick_device, place
+from striate.device import pick_device
 from striate.errors import DataError, RecipeError
 from striate.files import replacing
 from striate.folder import free, how_to_go_on, open_folder, unwritten
@@ -33,18 +33,17 @@ from striate.session import Keeper, Session, interruptible, short_budget
 from striate.spec import Spec
 from striate.summary import Answers, first_filters, write_summary
 from striate.train import hogwild
-from striate.train.choices import complete, width_for
+from striate.train.choices import complete
 from striate.train.compilation import check_compile, compiled, pays
 from striate.train.evaluate import predict
 from striate.train.log import Log, console
 from striate.train.loop import State, diverged, steps
-from striate.train.losses import loss_of
 from striate.train.machine import autocast_type, check_workers, give_back_memory, set_threads
 from striate.train.resume import restore, telling_what_is_kept, whole_or_none
+from striate.trial import choose_size, time_answer
 
 __all__ = ["check_recipe", "train"]
 
-TRIAL = 32  # width of the network that is timed to choose one
 SAID = ("ambiguous", "not-held-out", "value-range", "note", "skipped")  # warnings said in full
 
 
@@ -139,8 +138,9 @@ def train(
     facts = stored[1]["facts"] if stored else {}
     if recipe.augment == "auto" and has_own_rule(recipe.model):
         recipe = recipe.model_copy(update={"augment": "none"})  # its cells are made of what it sees
+    asked = recipe
     recipe = complete(
-        recipe, material.spec, material.cache.x, material.samples.labels, material.split.train
+        asked, material.spec, material.cache.x, material.samples.labels, material.split.train
     )
     _check_fit(recipe, material)
     open_folder(folder, resume)
@@ -153,7 +153,7 @@ def train(
             run = Session(folder, recipe, material, log, born, before, device, nn.Identity(), None)
             run.facts = {"data": data, "threads": threads}
             _say_start(run, data)
-            _build(run, bool(stored))
+            _build(run, bool(stored), asked)
             _describe(run, data, resume)
             trained = _learn(run, resume=stored is not None)
             return _finish(run, data, trained)
@@ -194,19 +194,19 @@ def _say_start(run: Session, data: str) -> None:
             run.log.say(f"  {warning.kind}: {warning.detail}{first}")
 
 
-def _build(run: Session, resumed: bool) -> None:
-    """Build the network, its first layer from the data, its size from the time budget."""
+def _build(run: Session, resumed: bool, asked: Recipe) -> None:
+    """Build the network, its first layer from the data, its size from the time budget.
+
+    Args:
+        resumed: the recipe holds what was decided before.
+        asked: recipe as the user gave it.
+    """
     recipe = run.recipe
-    options = dict(recipe.model_options)
-    if recipe.model == "fastnet" and recipe.seconds and "width" not in options and not resumed:
-        run.model, run.autocast = _place(run, {**options, "width": TRIAL})
-        each = _time_update(run)
-        width = width_for(run.left(), len(run.material.split.train), each, TRIAL)
-        options["width"] = width
-        run.log.say(f"network: fastnet of width {width}, from {recipe.seconds:g} s and this speed")
-    run.recipe = recipe.model_copy(update={"model_options": options})
+    named = "width" in recipe.model_options
+    if recipe.model == "fastnet" and recipe.seconds and not (named or resumed):
+        choose_size(run, asked)
     torch.manual_seed(recipe.seed)
-    run.model, run.autocast = _place(run, options)
+    run.place(run.recipe.model_options)
     if recipe.processes > 1:
         run.recipe = hogwild.check(run.model, run.recipe)
         run.log.say(
@@ -214,44 +214,13 @@ def _build(run: Session, resumed: bool) -> None:
         )
     if not resumed:
         initialise(run.model, _sample(run, 2000))
-    run.each = _time_answer(run)
-
-
-def _place(run: Session, options: dict[str, Any]) -> tuple[nn.Module, torch.dtype | None]:
-    spec = run.material.spec
-    model = place(build(run.recipe.model, spec, **options), run.device, spec.axes)
-    return model, autocast_type(run.recipe.precision, run.device, spec.values)
+    run.each = time_answer(run)
 
 
 def _sample(run: Session, most: int) -> torch.Tensor:
     """Some training samples, unchanged and normalised."""
     rows = np.random.default_rng(run.recipe.seed).permutation(run.material.split.train)[:most]
     return run.loader(rows).read(np.sort(rows))[0]
-
-
-def _time_update(run: Session) -> float:
-    """Measure the seconds of one training sample, on a copy of the state that is thrown away."""
-    loader = run.loader(run.material.split.train, train=True)
-    trial = run.recipe.model_copy(update={"epochs": 1e9, "seconds": 0.0, "ema": 0.0})
-    stamps: list[float] = []
-    for _ in steps(run.model, loader, trial, loss=_loss(run)):
-        stamps.append(time.monotonic())
-        if len(stamps) > 3 and stamps[-1] - stamps[1] > 0.5:
-            break
-    return float(np.median(np.diff(stamps[1:]))) / (run.recipe.batch * run.recipe.accumulate)
-
-
-def _time_answer(run: Session) -> float:
-    """Measure the seconds that one sample takes to be answered."""
-    rows = run.material.split.train[:500]
-    predict(run.model, run.loader(rows[: run.recipe.batch]))  # kernels are chosen at first use
-    begun = time.monotonic()
-    predict(run.model, run.loader(rows))
-    return (time.monotonic() - begun) / max(1, len(rows))
-
-
-def _loss(run: Session) -> Any:
-    return loss_of(run.model, run.recipe.label_smoothing, run.autocast)
 
 
 def _compiles(run: Session) -> bool:
@@ -277,7 +246,7 @@ def _learn(run: Session, resume: bool) -> State:
         loader.step = facts["position"]
         run.log.say(f"going on at update {state.index}, epoch {loader.epoch:.2f}")
         run.log.event("resume", index=state.index)
-    loss = _loss(run)
+    loss = run.loss()
     if _compiles(run):
         run.log.say("compiling the training step: the first updates take some seconds more")
         loss = compiled(loss, run.model, recipe.batch, run.log.say)

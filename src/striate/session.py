@@ -18,10 +18,14 @@ from striate.analysis.calibration import softmax
 from striate.data.augment import Augment
 from striate.data.loader import Loader
 from striate.data.material import Material
+from striate.device import place
+from striate.models import build
 from striate.recipe import Recipe
 from striate.train.evaluate import predict
 from striate.train.log import Log
 from striate.train.loop import State, Step
+from striate.train.losses import Loss, loss_of
+from striate.train.machine import autocast_type
 from striate.train.resume import store
 
 __all__ = ["Keeper", "Session", "interruptible", "short_budget", "weights_of"]
@@ -29,7 +33,7 @@ __all__ = ["Keeper", "Session", "interruptible", "short_budget", "weights_of"]
 # Samples answered at a time: on a CPU the maps of more leave its caches, and double the memory.
 ANSWERED = {"cpu": 64}
 OVERRUN = 1.2  # of a time budget: beyond it a run says that it took longer
-REPORT_SECONDS = 1.0  # to write report and bundle, kept free at the end of a time budget
+REPORT_SECONDS = 0.8  # to write report and bundle, kept free at the end of a time budget
 
 
 @dataclass
@@ -79,6 +83,16 @@ class Session:
             seed=recipe.seed,
             device=self.device,
         )
+
+    def place(self, options: dict[str, Any]) -> None:
+        """Build the recipe's network with these options, where and as it is to run."""
+        spec = self.material.spec
+        self.model = place(build(self.recipe.model, spec, **options), self.device, spec.axes)
+        self.autocast = autocast_type(self.recipe.precision, self.device, spec.values)
+
+    def loss(self) -> Loss:
+        """Return what the network learns by."""
+        return loss_of(self.model, self.recipe.label_smoothing, self.autocast)
 
 
 def weights_of(material: Material, recipe: Recipe) -> np.ndarray | None:

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from striate.models import build, initialise
-from striate.models.fastnet import FastNet, WhiteningConv
+from striate.models.fastnet import FastNet, WhiteningConv, coarse_stride
 from striate.spec import Spec
 
 
@@ -61,10 +61,41 @@ def test_depth_three_adds_a_shortcut():
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
-    [({"width": 0}, "width, depth and widen must be at least 1; got 0, 2, 2")],
+    ("size", "channels", "stride"),
+    [
+        ((28, 28), 1, 2),
+        ((32, 32), 3, 2),
+        ((224, 224), 3, 16),
+        ((64, 64, 64), 1, 4),
+        ((16_000,), 1, 0),
+        ((8, 8), 1, 0),
+        ((27, 27), 1, 2),
+        ((24, 24), 1, 0),
+    ],
 )
-def test_numbers_below_one_are_refused(options, message):
+def test_a_coarse_stem_leaves_twelve_positions(size, channels, stride):
+    spec = Spec(
+        channels=channels,
+        size=size,
+        classes=("a", "b"),
+        kind={1: "series", 2: "image", 3: "volume"}[len(size)],
+    )
+    assert coarse_stride(spec) == stride
+    if stride:
+        net = FastNet(spec, width=8, stride=stride)
+        assert min(net.stem(torch.zeros(1, *spec.shape)).shape[2:]) >= 12
+        assert net.eval()(torch.zeros(1, *spec.shape)).shape == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"width": 0}, "width, depth and widen must be at least 1; got 0, 2, 2"),
+        ({"stride": 5}, "stride must be 0 to half of the shortest axis, 4; got 5"),
+        ({"stride": -1}, "stride must be 0 to half of the shortest axis, 4; got -1"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         FastNet(Spec(channels=1, size=(8, 8), classes=("a", "b")), **options)
 

@@ -3,7 +3,7 @@ import pytest
 
 from striate.recipe import Recipe
 from striate.spec import Spec
-from striate.train.choices import augmentation, complete, width_for
+from striate.train.choices import augmentation, complete, hurried, size_for
 
 
 def spec(channels=3, side=32):
@@ -56,8 +56,49 @@ def test_completing_twice_changes_nothing():
     assert complete(once, spec(), *noise()) == once
 
 
+def sizes(seconds, coarse=2, samples=50_000, each=1e-3):
+    """The sizes for budgets on a machine where a quarter of the positions take half the time."""
+    asked = []
+
+    def time(stride):
+        asked.append(stride)
+        return each / 2 if stride else each
+
+    return size_for(lambda: seconds, samples, time, coarse), asked
+
+
 def test_more_time_makes_a_wider_network():
-    widths = [width_for(seconds, 50_000, 1e-3, 64) for seconds in (1, 300, 1200, 10_000)]
+    widths = [sizes(seconds, coarse=0)[0][0]["width"] for seconds in (1, 300, 1200, 10_000)]
     assert widths == sorted(widths)
     assert widths[0] == 16
     assert widths[-1] == 128
+
+
+def test_short_of_time_the_stem_is_coarse():
+    found = [sizes(seconds)[0][0] for seconds in (1, 150, 250, 300, 1200)]
+    assert [size.get("stride", 0) for size in found] == [2, 2, 2, 0, 0]
+    assert [size["width"] for size in found] == [32, 48, 64, 32, 64]
+
+
+def test_where_the_coarse_stem_is_slow_the_usual_one_is_not_tried():
+    assert sizes(1)[1] == [2]
+    assert sizes(300)[1] == [2, 0]
+
+
+def test_the_passes_are_those_of_the_chosen_network():
+    assert sizes(100, coarse=0)[0] == ({"width": 16}, pytest.approx(2 * 2**1.5))
+    assert sizes(5)[0] == ({"width": 32, "stride": 2}, pytest.approx(0.2))
+
+
+def test_few_updates_want_small_batches_of_unchanged_samples():
+    asked, full = Recipe(), complete(Recipe(), spec(), *noise()).model_copy(update={"batch": 256})
+    assert hurried(full, asked, 10, 50_000) == full
+    short = hurried(full, asked, 0.5, 50_000)
+    assert (short.batch, short.augment) == (128, "none")
+    some = hurried(full, asked, 1.2, 50_000)
+    assert (some.batch, some.augment) == (128, full.augment)
+
+
+def test_what_the_user_named_stays_however_short_the_time():
+    asked = Recipe(batch=256, augment="flip")
+    assert hurried(asked, asked, 0.1, 50_000) == asked

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from striate.layers import batch_norm, conv, max_pool, measured_shape
 from striate.spec import Spec
 
-__all__ = ["FastNet", "WhiteningConv", "fastnet", "initialise"]
+__all__ = ["FastNet", "WhiteningConv", "coarse_stride", "fastnet", "initialise"]
 
 AT_ONCE = 100  # samples whose patches are looked at together
 MOST_WHITENED = 32  # principal directions kept; each gives one filter and its negative
@@ -144,9 +144,12 @@ class FastNet(nn.Module):
         depth: convolutions in a group; from 3 on with a shortcut.
         widen: channels of the later groups, in units of `width`.
         momentum: share of a new batch in the running statistics; high, for short trainings.
+        stride: between the stem's patches, in samples; 0: 1, twice it, and so on, until at most
+            48 positions an axis are left.
 
     Raises:
-        ValueError: an axis is shorter than 4 samples, a number is below 1, or momentum no share.
+        ValueError: an axis is shorter than 4 samples, a number is below 1, momentum no share, or
+            the stride longer than half of an axis.
     """
 
     def __init__(
@@ -156,6 +159,7 @@ class FastNet(nn.Module):
         depth: int = 2,
         widen: int = 2,
         momentum: float = 0.4,
+        stride: int = 0,
     ) -> None:
         super().__init__()
         if min(width, depth, widen) < 1:
@@ -166,7 +170,11 @@ class FastNet(nn.Module):
             raise ValueError(f"momentum is a share, 0 to 1; got {momentum}")
         if min(spec.size) < 4:
             raise ValueError(f"every axis must have at least 4 samples; got {spec.size}")
-        axes, (kernel, stride) = spec.axes, _stem(spec)
+        if not 0 <= stride <= min(spec.size) // 2:
+            half = min(spec.size) // 2
+            raise ValueError(f"stride must be 0 to half of the shortest axis, {half}; got {stride}")
+        stride = stride or usual_stride(spec)
+        axes, kernel = spec.axes, _kernel(spec, stride)
         self.stem = WhiteningConv(axes, spec.channels, kernel, stride)
         channels = self.stem.weight.shape[0]
         side = (min(spec.size) - kernel) // stride + 1
@@ -190,20 +198,43 @@ class FastNet(nn.Module):
         return self.head(x.flatten(1)) * self.scale
 
 
-def _stem(spec: Spec) -> tuple[int, int]:
-    """Kernel and stride: at most about 40 positions an axis, at least 9 values a patch."""
-    stride = max(1, 2 ** ceil(log2(min(spec.size) / 48)))
+def usual_stride(spec: Spec) -> int:
+    """Return the stem's stride where nobody names one: at most 48 positions an axis are left."""
+    return max(1, 2 ** ceil(log2(min(spec.size) / 48)))
+
+
+def coarse_stride(spec: Spec) -> int:
+    """Return twice the usual stride, for trainings that have little time; 0: better none.
+
+    A stem that leaves fewer than 12 positions an axis would take the first group's work over;
+    with one axis it would save but half of the positions.
+    """
+    if spec.axes == 1:
+        return 0
+    stride = 2 * usual_stride(spec)
+    positions = (min(spec.size) - _kernel(spec, stride)) // stride + 1
+    return stride if positions >= 12 else 0
+
+
+def _kernel(spec: Spec, stride: int) -> int:
+    """Return the side of the stem's patches: they overlap, and have at least 9 values."""
     kernel = stride + 1
     while spec.channels * kernel**spec.axes < 9:
         kernel += 1
-    return min(kernel, min(spec.size) // 2), stride
+    return min(kernel, min(spec.size) // 2)
 
 
 def fastnet(
-    spec: Spec, width: int = 0, depth: int = 2, widen: int = 2, momentum: float = 0.4
+    spec: Spec,
+    width: int = 0,
+    depth: int = 2,
+    widen: int = 2,
+    momentum: float = 0.4,
+    stride: int = 0,
 ) -> nn.Module:
     """Build the default network; see `FastNet`. Width 0 is 32 below 16 x 16 positions, else 64."""
-    return FastNet(spec, width or (32 if prod(spec.size) < 256 else 64), depth, widen, momentum)
+    width = width or (32 if prod(spec.size) < 256 else 64)
+    return FastNet(spec, width, depth, widen, momentum, stride)
 
 
 def initialise(model: nn.Module, x: Tensor) -> None:

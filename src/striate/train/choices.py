@@ -3,6 +3,7 @@
 Each was measured on held-out parts of training data; `benchmarks/RESULTS.md` names the runs.
 """
 
+from collections.abc import Callable
 from math import log2
 
 import numpy as np
@@ -11,12 +12,17 @@ from striate.data.symmetry import keeps_class_mirrored
 from striate.recipe import Recipe
 from striate.spec import Spec
 
-__all__ = ["augmentation", "complete", "width_for"]
+__all__ = ["augmentation", "complete", "hurried", "size_for"]
 
 SEEN = 500_000  # samples that a training without a budget shows the network, by default
 UPDATES = 400  # that it makes at least
 WIDTHS = (16, 24, 32, 48, 64, 96, 128)
 PASSES = 6.0  # that a time budget should allow before the network is made wider
+TRIAL = 32  # width of the network that is timed to choose one
+COARSE = (32, 48, 64)  # widths behind a stem of twice the stride, where time is short
+COARSE_PASSES = 2.5  # with fewer positions more width pays earlier
+FEW = 1.0  # passes below which no sample is seen twice, and changed ones only slow the learning
+FEWEST, SMALLER = 250, 128  # updates below which a batch is not larger than this
 
 
 def complete(recipe: Recipe, spec: Spec, x: np.ndarray, y: np.ndarray, train: np.ndarray) -> Recipe:
@@ -65,16 +71,50 @@ def augmentation(spec: Spec, x: np.ndarray, y: np.ndarray, train: np.ndarray) ->
     return ",".join(steps)
 
 
-def width_for(seconds: float, samples: int, each: float, width: int) -> int:
-    """Return the widest fastnet that sees every sample often enough in the time.
+def size_for(
+    seconds: Callable[[], float], samples: int, time: Callable[[int], float], coarse: int
+) -> tuple[dict[str, int], float]:
+    """Return a fastnet's options for a time budget, and how often it will see every sample.
 
-    Math: time of a sample at width w = each (w / width)^1.5
+    The options are the width and, where time is short, the longer stride of the stem: half the
+    positions an axis cost a quarter, and lose less than narrow layers and few updates do.
 
     Args:
-        seconds: time for training.
+        seconds: returns the time that is left for training; a trial takes some of it.
         samples: training samples.
-        each: seconds that one sample took at `width`.
-        width: of the network that was timed.
+        time: returns the seconds that one sample takes a fastnet of width `TRIAL` and this stride
+            of the stem, 0 the usual one.
+        coarse: a longer stride to try; 0: none.
     """
-    able = [w for w in WIDTHS if PASSES * samples * each * (w / width) ** 1.5 <= seconds]
-    return max(able, default=WIDTHS[0])
+
+    def widest(stride: int, widths: tuple[int, ...], passes: float) -> tuple[int, float]:
+        each = samples * time(stride)  # of a pass at width TRIAL
+        costs = {width: each * (width / TRIAL) ** 1.5 for width in widths}
+        able = [width for width in widths if passes * costs[width] <= seconds()]
+        width = max(able, default=min(widths))
+        return width, seconds() / costs[width]
+
+    if coarse:
+        width, passes = widest(coarse, COARSE, COARSE_PASSES)
+        short = {"width": width, "stride": coarse}, passes
+        if width == COARSE[0]:
+            return short  # the usual stride would not allow that many passes either
+    width, passes = widest(0, WIDTHS, PASSES)
+    return short if coarse and width < TRIAL else ({"width": width}, passes)
+
+
+def hurried(recipe: Recipe, asked: Recipe, passes: float, samples: int) -> Recipe:
+    """Return the complete recipe as it is best where the time allows few updates.
+
+    Args:
+        recipe: complete.
+        asked: as the user gave it: what he named stays.
+        passes: over the training samples that the time allows.
+        samples: training samples.
+    """
+    change: dict[str, object] = {}
+    if asked.augment == "auto" and passes < FEW:
+        change["augment"] = "none"
+    if not asked.batch and passes * samples < FEWEST * recipe.batch:
+        change["batch"] = min(recipe.batch, SMALLER)
+    return recipe.model_copy(update=change)
