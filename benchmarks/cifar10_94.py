@@ -1,14 +1,16 @@
-"""CIFAR-10: 90 % of the test pictures in 1,200 s, cold, on two CPU cores (94 % with the kernels).
+"""CIFAR-10: 90 % of the test pictures in 1,200 s and 94 % in 1,500 s, cold, on two CPU cores.
 
-    python benchmarks/cifar10_94.py
+    python benchmarks/cifar10_94.py                                    # against the peers, 1,185 s
+    python benchmarks/cifar10_94.py --only striate --seconds 1480      # for 94 %
 
 Everybody is given the same seconds, from the start of the process to its exit, scoring included,
 plans the learning rate for them, and is asked the official test set once. The usual ResNet-18 needs
 hours on such a machine; what it reaches in the same time is the honest comparison, so it stands in
 the column of accuracies and not in one of ratios. `torch-best` is the same network with every flag
 that PyTorch has for a CPU, `torch-resnet20` the small ResNet of the CIFAR papers with the same
-flags, which is what fits into minutes (see torch_peers.py). Nobody averages answers over changed
-views.
+flags, which is what fits into minutes (see torch_peers.py). Nobody's accuracy is of answers that
+are averaged over changed views; what Striate's are then stands in a column of its own, and asking
+them is within its time.
 
 The data: --data, else `cifar-10-packed/unpack.py` of STRIATE_DATA rebuilds the official files in a
 temporary folder before any clock runs, else what the name cifar10 finds.
@@ -31,7 +33,7 @@ from contest import (
     say,
     striate,
 )
-from tables import ACCURACY, EPOCHS, MEMORY, RATE, WALL, ratios, table, verdict
+from tables import ACCURACY, EPOCHS, MEMORY, RATE, VIEWS, WALL, ratios, table, verdict
 
 
 @contextmanager
@@ -52,7 +54,7 @@ def contestants(data: str, seconds: float, quick: bool = False) -> list[Contesta
     """Return who competes."""
     budget = ("--seconds", str(seconds))
     few = (*budget, "--images", "500") if quick else budget
-    own = ("--epochs", "0.02") if quick else budget
+    own = ("--epochs", "0.02") if quick else (*budget, "--test-time")
     flags = (data, "--pad", "4", "--flip", *few)
     torch = ("torch", "torchvision")
     return [
@@ -74,11 +76,11 @@ def main(words: Sequence[str] | None = None) -> None:
     with cifar(chosen.data) as data:
         able = contestants(data, seconds, chosen.quick)
         rows = compete(able, chosen)
-    shown = (WALL, ACCURACY, EPOCHS, RATE, MEMORY)
+    shown = (WALL, ACCURACY, VIEWS, EPOCHS, RATE, MEMORY)
     faster = ratios(able, rows, RATE, more_is_better=True)
     faster = {name: text.removeprefix("> ") for name, text in faster.items()}
     print(table(able, rows, shown, faster, "times Striate's images/s"), end="\n\n")
-    print(verdict(rows, "striate", 0.9, 1200))
+    print(verdict(rows, "striate", *((0.94, 1500) if seconds > 1200 else (0.9, 1200))))
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ __all__ = [
     "peers_python",
     "say",
     "striate",
+    "views_of",
 ]
 
 HERE = Path(__file__).resolve().parent
@@ -309,6 +310,12 @@ def _processor() -> str:
     wide = [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if name in flags]
     name = facts.get("model name", platform.machine())
     return f"{name} ({'+'.join(wide)})" if wide else name
+
+
+def views_of(row: Row) -> float | None:
+    """Return the test accuracy of answers averaged over changed views, 0 to 1, if it was asked."""
+    scores = row.result.get("scores") or {}
+    return scores["test_views"]["accuracy"]["value"] if "test_views" in scores else None
 
 
 def accuracy_of(row: Row) -> float | None:

@@ -4,9 +4,20 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
-from contest import Contestant, Row, accuracy_of
+from contest import Contestant, Row, accuracy_of, views_of
 
-__all__ = ["ACCURACY", "EPOCHS", "MEMORY", "RATE", "WALL", "Column", "ratios", "table", "verdict"]
+__all__ = [
+    "ACCURACY",
+    "EPOCHS",
+    "MEMORY",
+    "RATE",
+    "VIEWS",
+    "WALL",
+    "Column",
+    "ratios",
+    "table",
+    "verdict",
+]
 
 
 @dataclass(frozen=True)
@@ -44,6 +55,7 @@ class Column:
 
 WALL = Column("wall, s", lambda row: row.wall)
 ACCURACY = Column("accuracy, %", accuracy_of, "{:.2f}", fmean, 100)
+VIEWS = Column("over views, %", views_of, "{:.2f}", fmean, 100)
 EPOCHS = Column("epochs", lambda row: row.result.get("epochs"), "{:.2f}")
 RATE = Column("training images/s", lambda row: row.result.get("images_per_second"), "{:,.0f}")
 MEMORY = Column("peak RSS, MB", lambda row: row.memory / 1e6, "{:.0f}")

@@ -44,6 +44,9 @@ def test_what_is_left_is_the_budget_less_the_wall_clock_and_the_end(session):
     session.each = 1.0
     held = len(session.material.split.validation) + len(session.material.split.test)
     assert session.left() == pytest.approx(69 - 1.2 * held, abs=1)
+    session.recipe = session.recipe.model_copy(update={"test_time": True, "augment": "flip"})
+    held += 6 * len(session.material.split.test)
+    assert session.left() == pytest.approx(69 - 1.2 * held, abs=1)
 
 
 @pytest.mark.parametrize(

@@ -340,12 +340,12 @@ def _answer(run: Session) -> tuple[dict[str, Answers], float]:
 
 def _test_time(run: Session, temperature: float) -> dict[str, Any]:
     """Score again over mirrored and shifted views, beside the plain scores."""
-    split, mirror = run.material.split, "flip" in run.recipe.augment
+    split = run.material.split
     name = "test" if len(split.test) else "validation"
     index = getattr(split, name)
     if not len(index):
         return {}
-    logits, labels = predict(run.model, run.loader(index), shift=1, mirror=mirror)
+    logits, labels = predict(run.model, run.loader(index), **run.views())
     answers = Answers(index, softmax(logits, temperature), labels)
     return {f"{name}_views": answers.scores(run.material.spec.classes, run.recipe.seed)}
 

@@ -21,7 +21,7 @@ from striate.data.material import Material
 from striate.device import place
 from striate.models import build
 from striate.recipe import Recipe
-from striate.train.evaluate import predict
+from striate.train.evaluate import count_views, predict
 from striate.train.log import Log
 from striate.train.loop import State, Step
 from striate.train.losses import Loss, loss_of
@@ -64,8 +64,15 @@ class Session:
     def left(self) -> float:
         """Return the seconds of the budget that are left, with the end of the run kept free."""
         split = self.material.split
-        ending = REPORT_SECONDS + 1.2 * self.each * (len(split.validation) + len(split.test))
+        answers = len(split.validation) + len(split.test)
+        if self.recipe.test_time:
+            answers += count_views(**self.views()) * (len(split.test) or len(split.validation))
+        ending = REPORT_SECONDS + 1.2 * self.each * answers
         return self.recipe.seconds - self.before - (time.monotonic() - self.born) - ending
+
+    def views(self) -> dict[str, Any]:
+        """Return which changed views of a sample are asked with `test_time`."""
+        return {"shift": 1, "mirror": "flip" in self.recipe.augment}
 
     def loader(self, index: np.ndarray, train: bool = False) -> Loader:
         """Return batches of the samples `index`, changed and shuffled for training."""

@@ -92,7 +92,7 @@ def size_for(
         costs = {width: each * (width / TRIAL) ** 1.5 for width in widths}
         able = [width for width in widths if passes * costs[width] <= seconds()]
         width = max(able, default=min(widths))
-        return width, seconds() / costs[width]
+        return width, max(0.0, seconds()) / costs[width]
 
     if coarse:
         width, passes = widest(coarse, COARSE, COARSE_PASSES)

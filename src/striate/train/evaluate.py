@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from striate.data.loader import Loader
 
-__all__ = ["predict"]
+__all__ = ["count_views", "predict"]
 
 
 def predict(
@@ -43,6 +43,11 @@ def predict(
     if not logits:
         return np.zeros((0, len(loader.spec.classes))), np.zeros(0, np.int64)
     return torch.cat(logits).double().numpy(), torch.cat(labels).numpy()
+
+
+def count_views(shift: int, mirror: bool) -> int:
+    """Return over how many views of a sample `predict` averages."""
+    return (3 if shift else 1) * (2 if mirror else 1)
 
 
 def _views(x: Tensor, shift: int, mirror: bool) -> list[Tensor]:
