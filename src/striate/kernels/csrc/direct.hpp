@@ -5,14 +5,15 @@
 // Rows are gathered for a few outputs at a time and stay in the cache. Copying a number once costs
 // little beside the O multiplications that it meets.
 //
-// The gradient to the input gathers too, phase by phase: see axis.hpp. That to the kernels is in
-// sums.hpp.
+// The gradient to the input gathers too, phase by phase (see axis.hpp), or scatters where that is
+// less work (scatter.hpp). That to the kernels is in sums.hpp.
 #pragma once
 
 #include "axis.hpp"
 #include "finish.hpp"
 #include "gemm.hpp"
 #include "pack.hpp"
+#include "scatter.hpp"
 #include "threads.hpp"
 
 namespace LEVEL {
@@ -245,6 +246,7 @@ inline int direct_kernels(const StriateConv& g, const float* weight, float* to) 
 
 inline int direct_input(const StriateConv& g, const float* dy, const float* weight,
                         const float* addend, float* dx) {
+  if (scatters(g)) return scatter_input(g, dy, weight, addend, dx);
   const Finish finish(g, nullptr, addend, dx);
   return input_phases(g, [&](const Axes& axes) {
     Rows rows(g, axes, true);
