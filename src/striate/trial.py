@@ -7,7 +7,7 @@ import numpy as np
 from striate.models.fastnet import coarse_stride
 from striate.recipe import Recipe
 from striate.session import Session
-from striate.train.choices import FEW, TRIAL, hurried, size_for
+from striate.train.choices import TRIAL, hurried, size_for
 from striate.train.evaluate import predict
 from striate.train.loop import steps
 
@@ -25,8 +25,8 @@ def choose_size(run: Session, asked: Recipe) -> None:
         run: its complete recipe is replaced.
         asked: recipe as the user gave it.
     """
-    recipe, spec, count = run.recipe, run.material.spec, len(run.material.split.train)
-    named = dict(recipe.model_options)
+    spec, count = run.material.spec, len(run.material.split.train)
+    named = dict(run.recipe.model_options)
 
     def time_update(stride: int) -> float:
         run.place({"width": TRIAL, **({"stride": stride} if stride else {}), **named})
@@ -34,15 +34,15 @@ def choose_size(run: Session, asked: Recipe) -> None:
 
     coarse = 0 if "stride" in named else coarse_stride(spec)
     size, passes = size_for(run.left, count, time_update, coarse)
-    recipe = hurried(recipe, asked, passes, count)
-    run.recipe = recipe.model_copy(update={"model_options": named | size})
+    recipe = hurried(run.recipe, asked, passes, count)
     said = ", ".join(f"{name} {value}" for name, value in size.items())
     run.log.say(f"network: fastnet of {said}, from {recipe.seconds:g} s and this speed")
-    if passes < FEW:
+    if recipe != run.recipe:
         run.log.say(
             f"the time allows about {passes:.2g} passes: batches of {recipe.batch}, "
             f"augment {recipe.augment}"
         )
+    run.recipe = recipe.model_copy(update={"model_options": named | size})
 
 
 def _time_update(run: Session) -> float:

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from striate.train.evaluate import predict
+from striate.train.evaluate import _views, count_views, predict
 
 
 def test_logits_are_the_networks_in_order(bars):
@@ -57,3 +57,9 @@ def test_no_samples_give_no_rows(bars):
     logits, labels = predict(model, ordered)
     assert logits.shape == (0, 2)
     assert labels.shape == (0,)
+
+
+@pytest.mark.parametrize("shift", [0, 1, 2])
+@pytest.mark.parametrize("mirror", [False, True])
+def test_views_are_counted_as_they_are_made(shift, mirror):
+    assert count_views(shift, mirror) == len(_views(torch.zeros(1, 1, 6, 6), shift, mirror))
