@@ -5,7 +5,8 @@
     python benchmarks/kernels.py --shapes                         # single convolutions
     python benchmarks/kernels.py --compete                        # two processes on the same cores
 
-PyTorch runs as NCHW, channels last and, if asked, compiled by Inductor; Striate as
+PyTorch runs as NCHW, channels last and, if asked, as both compiled by Inductor, with weights
+frozen in inference (batch norms folded, kernels packed beforehand); Striate as
 `striate.accelerate` and as torch.compile(backend="striate"). All take turns in one process; a turn
 is as many steps as fill BURST seconds, the same number for all, since a step behind those of other
 settings finds its weights and buffers driven from the caches, as no training does. The first turn
@@ -41,6 +42,8 @@ from striate.models import build
 from striate.spec import Spec
 
 LAST = torch.channels_last
+OURS = ("accelerate", "compile")  # settings
+PLANES = ("NCHW", "inductor")  # settings that take images map by map
 BURST = 0.2  # seconds that a turn of the fastest setting lasts at least
 
 
@@ -100,7 +103,9 @@ def settings(net: nn.Module, axes: int, inductor: bool) -> dict[str, nn.Module]:
 
     found = {"NCHW": copy.deepcopy(net), "last": moved()}
     if inductor:
-        found["inductor"] = torch.compile(moved())
+        frozen = {"freezing": True}
+        found["inductor"] = torch.compile(copy.deepcopy(net), options=frozen)
+        found["inductor last"] = torch.compile(moved(), options=frozen)
     found["accelerate"] = accelerate(moved())
     found["compile"] = torch.compile(moved(), backend=backend)
     return found
@@ -147,7 +152,7 @@ def compare(name: str, row: Row, count: int, inductor: bool, quick: bool) -> lis
     axes = len(shape) - 2
     order = {2: LAST, 3: torch.channels_last_3d}.get(axes, torch.contiguous_format)
     nets = settings(net, axes, inductor)
-    inputs = {k: (x if k == "NCHW" else x.contiguous(memory_format=order), y) for k in nets}
+    inputs = {k: (x if k in PLANES else x.contiguous(memory_format=order), y) for k in nets}
     work = profile(net, shape[1:]).macs * shape[0] / 1e9
     roof = peak() * torch.get_num_threads()
     lines = []
@@ -157,8 +162,8 @@ def compare(name: str, row: Row, count: int, inductor: bool, quick: bool) -> lis
     ):
         times = turns(nets, step, inputs, count)
         middle = {k: median(v) for k, v in times.items()}
-        theirs = min((k for k in nets if k in ("NCHW", "last", "inductor")), key=middle.get)  # type: ignore[arg-type]
-        best = min(("accelerate", "compile"), key=middle.get)  # type: ignore[arg-type]
+        theirs = min((k for k in nets if k not in OURS), key=middle.get)  # type: ignore[arg-type]
+        best = min(OURS, key=middle.get)  # type: ignore[arg-type]
         each = [a / b for a, b in zip(times[theirs], times[best], strict=True)]
         ratio = middle[theirs] / middle[best]
         shown = ", ".join(f"{k} {1e3 * v:.1f}" for k, v in middle.items())
