@@ -84,6 +84,14 @@ def test_different_strides_along_different_axes():
     assert found.white == 0.5
 
 
+@pytest.mark.parametrize("name", ["lenet1", "lenet5_1998"])
+def test_a_stride_inside_of_a_layer_is_found(name):
+    net = build(name)  # its subsampling layers are a mean with a stride, a coefficient and a bias
+    found = folding(net, torch.randn(4, 1, *net.spec.size))
+    assert [(one.stride, one.kernel) for one in found] == [((2, 2), None)] * 2
+    assert [one.name.rpartition(".")[2] for one in found] == ["mean"] * 2
+
+
 def test_nothing_is_said_of_what_keeps_every_position():
     net = nn.Sequential(nn.Conv1d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(12, 2))
     assert folding(net, torch.randn(2, 1, 8)) == []

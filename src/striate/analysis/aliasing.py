@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from striate.analysis.receptive import watched
+from striate.analysis.receptive import hides_parts, watched
 from striate.layers import (
     AdaptivePolyphaseSampling,
     AdaptivePolyphaseUpsampling,
@@ -102,9 +102,14 @@ def folding(model: nn.Module, x: Tensor) -> list[Sampled]:
         if max(stride, default=1) > 1:
             found.append(_sampled(name, module, inputs, stride))
 
-    with watched(model, saw):
+    with watched(model, saw, _samples):
         model(x)
     return found
+
+
+def _samples(module: nn.Module) -> bool:
+    """Tell whether a layer of parts has the stride itself; else one of its parts may have one."""
+    return hides_parts(module) and hasattr(module, "stride")
 
 
 def _stride(module: nn.Module, inputs: Any) -> tuple[int, ...]:

@@ -35,23 +35,6 @@ class Field:
     jump: tuple[float | None, ...]
 
 
-def units(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Yield (name, module) of the layers: no parts, connections counted, or parameters of its own.
-
-    A module of parts that has parameters besides them follows its parts.
-    """
-
-    def walk(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-        parts = list(module.named_children())
-        whole = not parts or hides_parts(module)
-        for part, child in [] if whole else parts:
-            yield from walk(f"{name}.{part}" if name else part, child)
-        if whole or any(True for _ in module.parameters(recurse=False)):
-            yield name or type(module).__name__, module
-
-    return walk("", model)
-
-
 def hides_parts(module: nn.Module) -> bool:
     """Tell whether a module counts as one layer, whatever parts it has.
 
@@ -60,8 +43,31 @@ def hides_parts(module: nn.Module) -> bool:
     return hasattr(module, "connections") or isinstance(module, nn.MultiheadAttention)
 
 
+def units(
+    model: nn.Module, hides: Callable[[nn.Module], bool] = hides_parts
+) -> Iterator[tuple[str, nn.Module]]:
+    """Yield (name, module) of the layers: no parts, parts that it hides, or parameters of its own.
+
+    A module of parts that has parameters besides them follows its parts.
+    """
+
+    def walk(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+        parts = list(module.named_children())
+        whole = not parts or hides(module)
+        for part, child in [] if whole else parts:
+            yield from walk(f"{name}.{part}" if name else part, child)
+        if whole or any(True for _ in module.parameters(recurse=False)):
+            yield name or type(module).__name__, module
+
+    return walk("", model)
+
+
 @contextmanager
-def watched(model: nn.Module, saw: Callable[[str, nn.Module, Any, Any], None]) -> Iterator[None]:
+def watched(
+    model: nn.Module,
+    saw: Callable[[str, nn.Module, Any, Any], None],
+    hides: Callable[[nn.Module], bool] = hides_parts,
+) -> Iterator[None]:
     """Call `saw(name, module, inputs, output)` after every layer, the model in evaluation mode.
 
     The inputs are those by position, then those by keyword; the output is the first tensor in it.
@@ -70,7 +76,7 @@ def watched(model: nn.Module, saw: Callable[[str, nn.Module, Any, Any], None]) -
         ValueError: while the model runs, a layer gives no tensor.
     """
     hooks = []
-    for name, module in units(model):
+    for name, module in units(model, hides):
 
         def hook(module: nn.Module, x: Any, named: Any, y: Any, name: str = name) -> None:
             first = next(_tensors(y), None)
