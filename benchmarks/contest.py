@@ -67,10 +67,11 @@ class Row:
 
     Args:
         wall: seconds from its start to its exit.
-        cpu: seconds of processor time.
-        memory: largest resident set of the process or of one of its children, in bytes.
+        cpu: seconds of processor time; -1 where nobody can say.
+        memory: largest resident set of the process or of one of its children, in bytes; -1 where
+            nobody can say.
         others: cores that other processes kept busy meanwhile; -1 where nobody can say.
-        load: one-minute load before the start.
+        load: one-minute load before the start; -1 where nobody can say.
         result: the JSON object it printed.
         error: why it failed; empty where it did not.
     """
