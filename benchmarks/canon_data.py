@@ -82,6 +82,7 @@ MADE: dict[str, Callable[[Path], None]] = {
     "mnist-29.npz": padded,
     "mnist-3000.npz": mnist(3000, 3000, each=300),
     "mnist-3000-16.npz": mnist(3000, 3000, side=16, each=300),
+    "mnist-3000-19.npz": mnist(3000, 3000, side=19, each=300),
     "mnist-200.npz": mnist(200, 2000, each=20),
     "fsdd-3.csv": spoken("012"),
 }

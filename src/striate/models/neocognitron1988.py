@@ -10,7 +10,11 @@ from striate.layers import Brightness, shape_after
 from striate.models.neocognitron import CCells, SCells, pictures
 from striate.spec import Spec
 
-__all__ = ["Neocognitron1988", "neocognitron1988"]
+__all__ = ["Neocognitron1988", "neocognitron1988", "typical"]
+
+VIEWS = 1000  # pictures that the teacher chooses from
+WINDOWS = 100  # windows for each plane that he chooses
+ROUNDS = 15  # of k-means
 
 # The twelve line patterns of the first layer, three cells each, and the orientation that each
 # belongs to: the slopes between two neighbours of 45 degrees come in two drawings.
@@ -21,13 +25,31 @@ LINES = (
 )  # fmt: skip
 
 
+def typical(rows: Tensor, count: int) -> Tensor:
+    """Return which rows are typical: the nearest to each centre of `count` heaps.
+
+    Shape: (M, D) -> at most `count` of M
+    Math:  spherical k-means: a row belongs to the centre at the smallest angle, a centre is the
+           direction of the sum of its rows, each of length 1
+    """
+    unit = F.normalize(rows)
+    centre = unit[:0]
+    for _ in range(min(count, len(unit))):  # from rows apart, as k-means++ draws them
+        far = (1 - (unit @ centre.T)).square().amin(1) if len(centre) else torch.ones(len(unit))
+        centre = torch.cat([centre, unit[torch.multinomial(far.clamp(min=1e-12).cpu(), 1)]])
+    for _ in range(ROUNDS if len(unit) else 0):
+        own = F.one_hot((unit @ centre.T).argmax(1), len(centre)).to(unit)
+        centre = F.normalize(own.T @ unit + 1e-6 * centre)  # an empty heap keeps its centre
+    return (unit @ centre.T).argmax(0).unique() if len(unit) else unit.new_zeros(0).long()
+
+
 class Neocognitron1988(nn.Module):
     """Four stages taught one after the other: the teacher names plane, pattern and place.
 
     The first stage knows twelve line patterns. For the next two the paper's author chose parts of
-    digits by hand; here the teacher takes, as long as there are free planes, the place where most
-    is to be seen and no plane fires [reconstructed], and merges the planes that are most alike.
-    In the last, a class answered wrongly gets another plane; one answered rightly is reinforced.
+    digits by hand, and of digits for the last; here the teacher takes the most typical windows, for
+    the last those of each class [reconstructed], and merges the planes that are most alike. He
+    chooses from the first 1,000 pictures, anew whenever he has twice as many, from below to above.
 
     Shape: (N, C, H, W) -> (N, K)
 
@@ -38,10 +60,14 @@ class Neocognitron1988(nn.Module):
     """
 
     taught: Tensor
-    owner: Tensor
+    views: Tensor
+    shown: Tensor
+    lessons: Tensor
+    grows = ("views", "shown")
 
     SELECTIVITY = (1.7, 4.0, 1.5, 1.0)  # r [reconstructed]
-    STRONG = 1e4  # q: one presentation is enough
+    # q: one presentation is enough, but black that is not quite 0 must not look like a line
+    STRONG = (1e4, 1e8, 1e8, 1e8)
 
     def __init__(self, spec: Spec, planes: Sequence[int], merged: Sequence[int]) -> None:
         super().__init__()
@@ -53,8 +79,10 @@ class Neocognitron1988(nn.Module):
         above = (len(LINES), *planes)
         windows, paddings = (3, 5, 5, 5), (1, 2, 2, 0)
         self.simple = nn.ModuleList(
-            SCells(i, k, w, p, selectivity=r, speed=self.STRONG)
-            for i, k, w, p, r in zip(below, above, windows, paddings, self.SELECTIVITY, strict=True)
+            SCells(i, k, w, p, selectivity=r, speed=q)
+            for i, k, w, p, r, q in zip(
+                below, above, windows, paddings, self.SELECTIVITY, self.STRONG, strict=True
+            )
         )
         self.complex = nn.ModuleList(
             CCells(window, stride, 4.0, inhibited=False)
@@ -68,6 +96,9 @@ class Neocognitron1988(nn.Module):
         for number, (j, k) in enumerate(zip(groups, above, strict=True)):
             self.register_buffer(f"merge{number}", torch.zeros(j, k))
         self.register_buffer("taught", torch.zeros(4, dtype=torch.int64))  # planes of each stage
+        self.register_buffer("views", torch.zeros(0, spec.channels, *spec.size))
+        self.register_buffer("shown", torch.zeros(0, dtype=torch.int64))  # their classes
+        self.register_buffer("lessons", torch.tensor(0))
         self._draw_lines(spec.channels)
 
     @torch.no_grad()
@@ -101,72 +132,91 @@ class Neocognitron1988(nn.Module):
 
     @torch.no_grad()
     def learn(self, x: Tensor, y: Tensor, progress: float) -> Tensor:
-        """Teach one stage: the second and third for a quarter of the time each, then the last."""
-        light, stage = self.light(x), min(3, 1 + int(4 * progress))
+        """Show pictures; teach all stages when they are twice as many; return the loss before."""
         loss = F.cross_entropy(self.forward(x), y)
-        for done in range(1, stage):
-            if not self.merge(done).any():
-                self._merge(done)
-        u = self.below(light, stage)
-        if stage < 3:
-            self._teach_part(stage, u)
-        else:
-            self._teach_classes(u, y)
+        room = VIEWS - len(self.views)
+        if not room:
+            return loss
+        self.views = torch.cat([self.views, x[:room]])
+        self.shown = torch.cat([self.shown, y[:room]])
+        self.lessons += 1
+        if int(self.lessons).bit_count() == 1 or len(self.views) == VIEWS:
+            self.teach()
         return loss
 
-    def _teach_part(self, stage: int, u: Tensor) -> None:
-        """Give free planes the places where most is to be seen and no plane fires."""
-        cells = self.simple[stage]
-        for one in u:
-            plane = int(self.taught[stage])
-            if plane == len(cells.b):  # type: ignore[arg-type]
-                return
-            seen = cells.inhibition(one[None])[0, 0]  # type: ignore[operator]
-            seen = torch.where(cells(one[None])[0].amax(0) > 0, torch.zeros_like(seen), seen)
-            place = int(seen.argmax())
-            if seen.max() > 0:
-                width = seen.shape[1]
-                cells.reinforce(one, plane, place // width, place % width)  # type: ignore[operator]
-                self.taught[stage] += 1
+    def teach(self) -> None:
+        """Teach the second, third and last stage what is typical of the pictures shown."""
+        u = self.below(self.light(self.views), 1)
+        for stage in (1, 2):
+            self._remember(stage, u, self._parts(stage, u))
+            self._merge(stage)
+            u = self.complex[stage](self.simple[stage](u), self.merge(stage))
+        self._teach_classes(u)
+
+    def _parts(self, stage: int, u: Tensor) -> Tensor:
+        """Return the windows typical of all where much is to be seen, each (view, row, column)."""
+        cells, count = self._cells(stage)
+        seen = cells.inhibition(u)[:, 0]
+        places = (seen > seen.amax((1, 2), keepdim=True) / 2).nonzero()
+        places = places[torch.randperm(len(places))[: WINDOWS * count].to(u.device)]
+        return places[typical(self._windows(stage, u, places), count)]
+
+    def _cells(self, stage: int) -> tuple[SCells, int]:
+        """Return the S-cells of a stage and how many planes they have."""
+        cells: SCells = self.simple[stage]  # type: ignore[assignment]
+        return cells, len(cells.b)
+
+    def _windows(self, stage: int, u: Tensor, places: Tensor) -> Tensor:
+        """Return windows as cells weigh them, so that their angles are the cells' own: (M, D)."""
+        cells, _ = self._cells(stage)
+        u = F.pad(u, [cells.padding] * 4)
+        every = u.unfold(2, cells.window, 1).unfold(3, cells.window, 1)  # a view
+        view, row, column = places.T
+        return (every[view, :, row, column] * cells.c.sqrt()).flatten(1)
+
+    def _remember(self, stage: int, u: Tensor, places: Tensor) -> None:
+        """Let each plane of a stage learn one window, in place of what it knew."""
+        cells, _ = self._cells(stage)
+        cells.a.zero_()
+        cells.b.zero_()
+        for plane, (view, row, column) in enumerate(places.tolist()):
+            cells.reinforce(u[view], plane, row, column)
+        self.taught[stage] = len(places)
 
     def _merge(self, stage: int) -> None:
         """Join the two groups of planes that are most alike, until there are few enough."""
         count = int(self.taught[stage])
         rows = F.normalize(self.simple[stage].a[:count].flatten(1))  # type: ignore[index]
-        groups = [[k] for k in range(count)]
-        alike = rows @ rows.T
+        alike, join = rows @ rows.T, torch.eye(count).to(rows)  # join: the planes of each group
         merge = self.merge(stage)
-        while len(groups) > len(merge):
-            pairs = [
-                (float(alike[a][:, b].mean()), i, j)
-                for i, a in enumerate(groups)
-                for j, b in enumerate(groups[:i])
-            ]
-            _, i, j = max(pairs)
-            groups[j] += groups.pop(i)
-        for row, group in enumerate(groups):
-            merge[row, group] = 1
+        while len(join) > len(merge):
+            size = join.sum(1)
+            mean = join @ alike @ join.T / size / size[:, None]
+            i, j = divmod(int(mean.fill_diagonal_(-torch.inf).argmax()), len(join))
+            join[min(i, j)] += join[max(i, j)]
+            join = join[torch.arange(len(join)) != max(i, j)]
+        merge.zero_()
+        merge[: len(join), :count] = join
 
-    def _teach_classes(self, u: Tensor, y: Tensor) -> None:
-        """Give a class that is answered wrongly another plane; reinforce what is right."""
-        cells, own = self.simple[3], self.merge(3)
-        for one, label in zip(u, y.tolist(), strict=True):
-            said = cells(one[None])[0]
-            places = said.flatten(1).max(1)
-            answer = torch.where(own > 0, places.values, torch.zeros(())).amax(1)
-            free = int(self.taught[3])
-            left = int((own.sum(1) == 0).sum()) - int(own[label].sum() == 0)
-            width = said.shape[2]
-            if answer[label] > 0 and int(answer.argmax()) == label:
-                plane = int(torch.where(own[label] > 0, places.values, -1.0).argmax())
-                place = int(places.indices[plane])
-            elif len(cells.b) - free > left:  # type: ignore[arg-type]
-                plane, place = free, int(cells.inhibition(one[None]).argmax())  # type: ignore[operator]
-                own[label, plane] = 1
-                self.taught[3] += 1
-            else:
-                continue
-            cells.reinforce(one, plane, place // width, place % width)  # type: ignore[operator]
+    def _teach_classes(self, u: Tensor) -> None:
+        """Give each class its typical wholes, the loosest classes one more if planes are left."""
+        cells, count = self._cells(3)
+        seen = cells.inhibition(u)[:, 0]
+        best, width = seen.flatten(1).argmax(1), seen.shape[2]
+        places = torch.stack([torch.arange(len(u)).to(u.device), best // width, best % width], 1)
+        rows, own = F.normalize(self._windows(3, u, places)), self.merge(3)
+        kept = [self.shown == label for label in range(len(own))]
+        tight = torch.stack([rows[one].sum(0).norm() / one.sum().clamp(min=1) for one in kept])
+        each, rest = divmod(count, len(own))
+        more = tight.argsort()[:rest].tolist()
+        chosen = []
+        for label, one in enumerate(kept):
+            whole = typical(rows[one], each + (label in more))
+            chosen.append(places[one][whole])
+        self._remember(3, u, torch.cat(chosen))
+        owners = [label for label, some in enumerate(chosen) for _ in some]
+        own.zero_()
+        own[owners, torch.arange(len(owners))] = 1
 
 
 def neocognitron1988(spec: Spec, parts: int = 38, wholes: int = 32, planes: int = 16) -> nn.Module:
