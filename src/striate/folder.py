@@ -5,14 +5,17 @@ run folder  recipe.toml  split.json  run.json  events.jsonl  metrics.csv  predic
 """
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from striate.errors import DataError
 from striate.train.resume import newest
 
-__all__ = ["free", "how_to_go_on", "new_folder", "open_folder", "unwritten"]
+__all__ = ["free", "how_to_go_on", "new_folder", "opened", "unwritten"]
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -50,24 +53,38 @@ def how_to_go_on(folder: Path) -> str:
     return f"update {found[1]['index']} is kept: go on with\n  striate train --resume {folder}"
 
 
-def open_folder(folder: Path, resume: bool) -> None:
-    """Make the folder of a new run, or open that of one that goes on.
+@contextmanager
+def opened(folder: Path, resume: bool) -> Iterator[None]:
+    """Make the folder of a new run, or open that of one that goes on, and hold it meanwhile.
 
     Raises:
-        DataError: it exists, or is not there to go on with, or cannot be written.
+        DataError: it exists, or is not there to go on with, or cannot be written, or another
+            process trains in it: a lock, which dies with its process.
     """
     if folder.exists() != resume:
         raise DataError(
             f"{folder} {'is no run to go on with' if resume else 'exists already'}; name "
             f"{'the folder of a run' if resume else 'another with --out, or go on with --resume'}"
         )
+    lock = FileLock(folder / "state" / ".lock")
     try:
         folder.mkdir(parents=True, exist_ok=resume)
+        (folder / "state").mkdir(exist_ok=True)
+        lock.acquire(timeout=0)
         with open(folder / "events.jsonl", "ab+") as file:
             file.seek(0)
             file.truncate(file.read().rfind(b"\n") + 1)  # a row that a kill has cut off
+    except Timeout as error:
+        raise DataError(
+            f"another process is training in {folder}, and two would overwrite each other's "
+            "states; wait for it, or stop it and go on with --resume"
+        ) from error
     except OSError as error:
         raise DataError(
             f"the run folder {folder} cannot be written: {error.strerror}; "
             + ("give the right to write there" if resume else "name another with --out")
         ) from error
+    try:
+        yield
+    finally:
+        lock.release()

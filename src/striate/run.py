@@ -24,7 +24,7 @@ from striate.data.split import save_split
 from striate.device import pick_device
 from striate.errors import DataError, RecipeError
 from striate.files import replacing
-from striate.folder import free, how_to_go_on, open_folder, unwritten
+from striate.folder import free, how_to_go_on, opened, unwritten
 from striate.golden import golden_samples
 from striate.kernels import level, reason
 from striate.models import build, has_own_rule, initialise
@@ -129,7 +129,8 @@ def train(
 
     Raises:
         RecipeError: an option does not fit, the loss is not finite.
-        DataError: the folder exists, cannot be written, or its stored states are damaged.
+        DataError: the folder exists, cannot be written, another process trains in it, or its
+            stored states are damaged.
         KeyboardInterrupt: somebody pressed Ctrl-C; what was learnt is stored and stderr says how
             to go on.
     """
@@ -143,9 +144,8 @@ def train(
         asked, material.spec, material.cache.x, material.samples.labels, material.split.train
     )
     _check_fit(recipe, material)
-    open_folder(folder, resume)
     try:
-        with Log(folder, facts.get("history"), quiet) as log:
+        with opened(folder, resume), Log(folder, facts.get("history"), quiet) as log:
             threads = set_threads(recipe.threads or facts.get("threads", 0))
             device = pick_device(recipe.device)
             torch.manual_seed(recipe.seed)
