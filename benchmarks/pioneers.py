@@ -1,4 +1,4 @@
-"""Experiments with the systems before 2000, and with CHAOS: fixed cells, growth, templates."""
+"""Experiments with the systems before 2000, with CHAOS, and with the committee of 2012."""
 
 import json
 import subprocess
@@ -11,7 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from canon import CLAIMS
+from canon_data import MADE
 from learning import DIGITS, Check, Experiment, changed, learn, pictures, right
+from striate.bundle import load
+from striate.folder import free
 from striate.layers import ComplexCells, SimpleCells
 from striate.models import build
 from striate.models.emg import firings
@@ -34,7 +38,7 @@ def cortex(seed: int, quick: bool) -> dict[str, float]:
 
 
 def jitter(seed: int, quick: bool) -> dict[str, float]:
-    """Move digits by up to 2 pixels: a cresceptron that keeps maxima, and one that averages."""
+    """Move digits by up to 2 pixels: cresceptrons that keep maxima or average, blurred or not."""
     x, y, x_test, y_test = pictures("mnist", 2000, 100 if quick else 2000)
     draw = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(y), generator=draw)
@@ -44,13 +48,16 @@ def jitter(seed: int, quick: bool) -> dict[str, float]:
         [one.roll(step, (1, 2)) for one, step in zip(x_test, steps, strict=True)]
     )
     spec, found = Spec(channels=1, size=(28, 28), dtype="float32", classes=DIGITS), {}
-    for pool in ("max", "average"):
-        net = build("cresceptron", spec, pool=pool).eval()
-        with torch.no_grad():
-            net.learn(x[few], y[few], 0.0)
-            found[f"{pool}, still"] = right(net, x_test, y_test)
-            found[f"{pool}, moved"] = right(net, jittered, y_test)
-    return {**found, "points gained": 100 * (found["max, moved"] - found["average, moved"])}
+    for blur, name in ((1.0, ""), (0.0, ", no blur")):
+        for pool in ("max", "average"):
+            net = build("cresceptron", spec, pool=pool, blur=blur).eval()
+            with torch.no_grad():
+                net.learn(x[few], y[few], 0.0)
+            found[f"{pool}, still{name}"] = right(net, x_test, y_test)
+            found[f"{pool}, moved{name}"] = right(net, jittered, y_test)
+        gain = found[f"max, moved{name}"] - found[f"average, moved{name}"]
+        found[f"points gained{name}"] = 100 * gain
+    return found
 
 
 def templates(seed: int, quick: bool) -> dict[str, float]:
@@ -124,6 +131,15 @@ def deconvolution(seed: int, quick: bool) -> dict[str, float]:
     return {"F1": f1, "reconstruction error": error}
 
 
+def trained(data: Path, words: str, seed: int) -> tuple[Path, float]:
+    """Train by `striate train` in a process of its own; return the bundle and the test accuracy."""
+    command = [sys.executable, "-m", "striate", "train", str(data), *words.split(), "--json"]
+    where = ["--seed", str(seed), "--out", str(free(data.parent / "run"))]
+    done = subprocess.run([*command, *where], capture_output=True, text=True, check=True)
+    said = json.loads(done.stdout)
+    return Path(said["bundle"]), said["scores"]["test"]["accuracy"]["value"]
+
+
 def workers(seed: int, quick: bool) -> dict[str, float]:
     """Train the small net of CHAOS by one worker and by four that share its weights."""
     x, y, x_test, y_test = pictures("mnist", 200 if quick else 10_000, 200 if quick else 10_000)
@@ -138,19 +154,51 @@ def workers(seed: int, quick: bool) -> dict[str, float]:
         for name, count in (("one", 1), ("four", 4), ("four, no control", 4)):
             how = "free" if "no" in name.split() else "layers"
             words = f"--model chaos_small --epochs {0.1 if quick else 5} --batch 1 --augment none"
-            words += f" --validation 0 --optimizer sgd --momentum 0 --ema 0 --seed {seed} --json"
+            words += " --validation 0 --optimizer sgd --momentum 0 --ema 0"
             words += f" --processes {count} --publication {how} --threads 1 --lr 0.001"
-            command = [sys.executable, "-m", "striate", "train", str(data), *words.split()]
-            out = ["--out", str(Path(folder, name))]
-            done = subprocess.run([*command, *out], capture_output=True, text=True, check=True)
-            scores = json.loads(done.stdout)["scores"]
-            found[name] = scores["test"]["accuracy"]["value"]
+            _, found[name] = trained(data, words, seed)
     return {**found, "points apart": 100 * abs(found["four"] - found["one"])}
+
+
+def columns(seed: int, quick: bool) -> dict[str, float]:
+    """Train a committee as CANON.md has it; ask its columns alone, and together (an hour)."""
+    words = " ".join(next(one.words for one in CLAIMS if one.system == "committee"))
+    with TemporaryDirectory(prefix="columns-") as folder:
+        data = Path(folder, "mnist-29.npz")
+        MADE[data.name](data)
+        if quick:
+            with np.load(data) as whole:
+                few = {name: whole[name][:300] for name in whole}
+            np.savez(data, **few)
+        bundle, _ = trained(data, words + (" --epochs 1" if quick else ""), seed)
+        return heard(bundle, data)
+
+
+def heard(bundle: Path, data: Path) -> dict[str, float]:
+    """Return the share of test digits that the columns of a committee know, alone and together."""
+    said = load(bundle)
+    mean, std = (torch.tensor(part)[:, None, None] for part in (said.spec.mean, said.spec.std))
+    with np.load(data) as digits:
+        x, y = (torch.from_numpy(digits[name]) for name in ("x_test", "y_test"))
+    with torch.no_grad():
+        parts = ((x[:, None].float() - mean) / std).split(500)
+        answers = torch.cat([said.model.alone(part) for part in parts], 1)  # type: ignore[operator]
+    alone = float((answers.argmax(2) == y).float().mean())
+    together = float((answers.log_softmax(2).logsumexp(0).argmax(1) == y).float().mean())
+    gain = 100 * (together - alone)
+    return {"columns alone": alone, "together": together, "points gained": gain}
 
 
 EXPERIMENTS = {
     "cortex": Experiment(cortex, (Check("accuracy", 0.95, "-", "B1"),)),
-    "jitter": Experiment(jitter, (Check("points gained", 3, "-", "B3"),), "cresceptron"),
+    "jitter": Experiment(
+        jitter,
+        (
+            Check("points gained", 3, "-", "B3"),
+            Check("points gained, no blur", 3, "-", "B3"),
+        ),
+        "cresceptron",
+    ),
     "templates": Experiment(
         templates,
         (
@@ -168,6 +216,11 @@ EXPERIMENTS = {
         deconvolution,
         (Check("F1", 0.9, "-", "C-55"), Check("reconstruction error", 0.2, "-", "B10", most=True)),
         "emg1988",
+    ),
+    "columns": Experiment(
+        columns,
+        (Check("together", 0.991, "99.77 %", "C-64"), Check("points gained", 0, "-", "C-64")),
+        "committee",
     ),
     "workers": Experiment(
         workers, (Check("points apart", 0.3, "comparable", "C-74", most=True),), "chaos_small"

@@ -19,7 +19,15 @@ def script(name):
 
 EXPERIMENTS = {
     "maps": ("superresolution", "fillin", "canvas", "calcifications"),
-    "pioneers": ("cortex", "jitter", "templates", "distortions", "deconvolution", "workers"),
+    "pioneers": (
+        "cortex",
+        "jitter",
+        "templates",
+        "distortions",
+        "deconvolution",
+        "workers",
+        "columns",
+    ),
     "speech": ("delays", "voices", "speakers"),
     "vision": (
         "transformer",

@@ -65,6 +65,7 @@ VERSION = "striate.__version__"
 LATE = {"cli.py", "catalogue.py", "__main__.py", "__init__.py", "analysis/__init__.py"}
 OPTIONAL = {"pyarrow", "soundfile", "tifffile"}
 LAZY: dict[tuple[str, str], str] = {
+    ("models/neocognitron1988.py", "sklearn"): "takes a second, for one network's teacher",
     ("train/compilation.py", "torch"): "torch._dynamo takes 3 s, which a short training saves",
     ("train/compilation.py", "striate"): "the backend of torch.compile, which imports it",
 }

@@ -120,11 +120,15 @@ class Committee(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the common answer."""
-        light = self.light(x)
-        answers = torch.stack([column[1](2 * column[0](light) - 1) for column in self.columns])  # type: ignore[index]
+        answers = self.alone(x)
         if self.training:
             return answers
         return answers.log_softmax(2).logsumexp(0) - torch.tensor(len(answers)).log()
+
+    def alone(self, x: Tensor) -> Tensor:
+        """Return what every column says for itself: (columns, N, K)."""
+        light = self.light(x)
+        return torch.stack([column[1](2 * column[0](light) - 1) for column in self.columns])  # type: ignore[index]
 
     def criterion(self, answer: Tensor, y: Tensor, *, weights: Tensor | None = None) -> Tensor:
         """Return the sum of the columns' losses: none hears of the others."""

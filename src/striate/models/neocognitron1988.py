@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -184,19 +185,17 @@ class Neocognitron1988(nn.Module):
         self.taught[stage] = len(places)
 
     def _merge(self, stage: int) -> None:
-        """Join the two groups of planes that are most alike, until there are few enough."""
-        count = int(self.taught[stage])
-        rows = F.normalize(self.simple[stage].a[:count].flatten(1))  # type: ignore[index]
-        alike, join = rows @ rows.T, torch.eye(count).to(rows)  # join: the planes of each group
-        merge = self.merge(stage)
-        while len(join) > len(merge):
-            size = join.sum(1)
-            mean = join @ alike @ join.T / size / size[:, None]
-            i, j = divmod(int(mean.fill_diagonal_(-torch.inf).argmax()), len(join))
-            join[min(i, j)] += join[max(i, j)]
-            join = join[torch.arange(len(join)) != max(i, j)]
+        """Join planes that are alike, by average linkage of their cosines."""
+        from sklearn.cluster import AgglomerativeClustering
+
+        count, merge = int(self.taught[stage]), self.merge(stage)
+        group = np.arange(count)
+        if count > len(merge):
+            rows = self._cells(stage)[0].a[:count].flatten(1).cpu().numpy()
+            join = AgglomerativeClustering(len(merge), metric="cosine", linkage="average")
+            group = join.fit_predict(rows)
         merge.zero_()
-        merge[: len(join), :count] = join
+        merge[torch.from_numpy(group), torch.arange(count)] = 1
 
     def _teach_classes(self, u: Tensor) -> None:
         """Give each class its typical wholes, the loosest classes one more if planes are left."""
