@@ -1,6 +1,6 @@
 """The cresceptron: a network that grows where it has no word for what it sees."""
 
-from math import pi
+from math import inf, pi
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,6 @@ from striate.spec import Spec
 
 __all__ = ["Cresceptron", "Directions", "cresceptron"]
 
-BLUR = 1.0  # sigma behind each node reduction, in samples
 MOST = 2000  # detectors of a level
 KEPT = 2000  # views that are gone over again when something was made
 AT_ONCE = 64  # views whose maps are held at a time
@@ -53,15 +52,16 @@ class Level(nn.Module):
         inputs: C.
         theta: cosine from which a detector answers.
         pool: "max", or "average" to see what the maximum is for.
+        sigma: of the blur, in samples; 0: none.
     """
 
     blur: Tensor
 
-    def __init__(self, inputs: int, theta: float, pool: str) -> None:
+    def __init__(self, inputs: int, theta: float, pool: str, sigma: float) -> None:
         super().__init__()
         self.detect = Likeness(inputs, 3, 1, theta)
         self.reduce = max_pool(2, 2) if pool == "max" else avg_pool(2, 2)
-        self.register_buffer("blur", disc(3, BLUR), persistent=False)
+        self.register_buffer("blur", disc(3, max(sigma, 1e-3)), persistent=False)
 
     def forward(self, u: Tensor) -> Tensor:
         """Return the nodes."""
@@ -88,6 +88,7 @@ class Cresceptron(nn.Module):
         spec: what a sample is; larger pictures may be asked later.
         theta: cosine below which a level knows no word.
         pool: "max" or "average".
+        blur: sigma behind each node reduction, in samples.
     """
 
     label: Tensor
@@ -95,20 +96,22 @@ class Cresceptron(nn.Module):
     shown: Tensor
     grows = ("label", "views", "shown")
 
-    def __init__(self, spec: Spec, theta: float, pool: str) -> None:
+    def __init__(self, spec: Spec, theta: float, pool: str, blur: float) -> None:
         super().__init__()
         pictures(spec)
         if pool not in ("max", "average"):
             raise ValueError(f"pool must be max or average; got {pool!r}")
         if not 0 < theta < 1:
             raise ValueError(f"theta must lie between 0 and 1; got {theta}")
+        if not 0 <= blur < inf:
+            raise ValueError(f"blur must be 0 or above; got {blur}")
         side = min(spec.size) // 4
         if side < 2 or spec.size[0] != spec.size[1]:
             raise ValueError(f"samples must be squares of at least 8 pixels; got {spec.size}")
         self.theta, self.classes = theta, len(spec.classes)
         self.light = Brightness(spec.mean, spec.std, *spec.value_range)
         self.edges = Directions()
-        self.levels = nn.ModuleList(Level(8, theta, pool) for _ in range(2))
+        self.levels = nn.ModuleList(Level(8, theta, pool, blur) for _ in range(2))
         self.top = Likeness(0, side, 0, 0.0)
         self.register_buffer("label", torch.zeros(0, dtype=torch.int64))
         self.register_buffer("views", torch.zeros(0, spec.channels, *spec.size))  # learnt from
@@ -219,13 +222,14 @@ class Cresceptron(nn.Module):
         return gave / gave.flatten(1).amax(1).clamp(min=1e-12)[:, None, None]
 
 
-def cresceptron(spec: Spec, theta: float = 0.8, pool: str = "max") -> nn.Module:
+def cresceptron(spec: Spec, theta: float = 0.8, pool: str = "max", blur: float = 1.0) -> nn.Module:
     """Build the network that grows: two levels of detectors under nodes that remember views.
 
     Shape: (N, C, H, W) -> (N, K)
     Args:
         theta: cosine below which a level knows no word [reconstructed].
         pool: "max", or "average" to see what the maximum is for.
+        blur: sigma behind each node reduction, in samples [reconstructed]; 0: none.
     Raises:
         ValueError: samples are no squares of at least 8 pixels, or an option is out of range.
 
@@ -233,4 +237,4 @@ def cresceptron(spec: Spec, theta: float = 0.8, pool: str = "max") -> nn.Module:
         adaptively, IJCNN; 1997, Learning Recognition and Segmentation Using the Cresceptron,
         International Journal of Computer Vision 25(2).
     """
-    return Cresceptron(spec, theta, pool)
+    return Cresceptron(spec, theta, pool, blur)
