@@ -43,14 +43,14 @@ def test_little_time_makes_a_coarse_stem_and_no_changes(material, tmp_path):
 def test_much_time_makes_the_widest_network_of_the_usual_stride(material, tmp_path):
     run, asked = session(material, tmp_path, 1e6)
     choose_size(run, asked)
-    assert run.recipe.model_options == {"width": 128}
+    assert run.recipe.model_options == {"width": 64, "widen": 4}
     assert run.recipe.augment != "none"
 
 
-def test_a_named_stride_stays(material, tmp_path):
-    run, asked = session(material, tmp_path, 1e6, stride=3)
+def test_what_is_named_of_the_size_stays(material, tmp_path):
+    run, asked = session(material, tmp_path, 1e6, stride=3, widen=3)
     choose_size(run, asked)
-    assert run.recipe.model_options == {"width": 128, "stride": 3}
+    assert run.recipe.model_options == {"width": 64, "stride": 3, "widen": 3}
 
 
 def test_an_answer_takes_time(material, tmp_path):

@@ -35,14 +35,15 @@ def choose_size(run: Session, asked: Recipe) -> None:
     coarse = 0 if "stride" in named else coarse_stride(spec)
     size, passes = size_for(run.left, count, time_update, coarse)
     recipe = hurried(run.recipe, asked, passes, count)
-    said = ", ".join(f"{name} {value}" for name, value in size.items())
+    options = size | named
+    said = ", ".join(f"{name} {options[name]}" for name in size)
     run.log.say(f"network: fastnet of {said}, from {recipe.seconds:g} s and this speed")
     if recipe != run.recipe:
         run.log.say(
             f"the time allows about {passes:.2g} passes: batches of {recipe.batch}, "
             f"augment {recipe.augment}"
         )
-    run.recipe = recipe.model_copy(update={"model_options": named | size})
+    run.recipe = recipe.model_copy(update={"model_options": options})
 
 
 def _time_update(run: Session) -> float:

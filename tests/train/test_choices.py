@@ -68,10 +68,12 @@ def sizes(seconds, coarse=2, samples=50_000, each=1e-3):
 
 
 def test_more_time_makes_a_wider_network():
-    widths = [sizes(seconds, coarse=0)[0][0]["width"] for seconds in (1, 300, 1200, 10_000)]
+    found = [sizes(seconds, coarse=0)[0][0] for seconds in (1, 300, 1200, 10_000)]
+    widths = [size["width"] for size in found]
     assert widths == sorted(widths)
-    assert widths[0] == 16
-    assert widths[-1] == 128
+    assert found[0] == {"width": 16}
+    assert found[-1] == {"width": 64, "widen": 4}
+    assert sizes(2 * 300 * 2**1.5 - 1, coarse=0)[0][0] == {"width": 64}  # not yet 6 passes
 
 
 def test_short_of_time_the_stem_is_coarse():

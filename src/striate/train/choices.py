@@ -3,7 +3,7 @@
 Each was measured on held-out parts of training data; `benchmarks/RESULTS.md` names the runs.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import log2
 
 import numpy as np
@@ -16,13 +16,16 @@ __all__ = ["augmentation", "complete", "hurried", "size_for"]
 
 SEEN = 500_000  # samples that a training without a budget shows the network, by default
 UPDATES = 400  # that it makes at least
-WIDTHS = (16, 24, 32, 48, 64, 96, 128)
+WIDTHS = (16, 24, 32, 48, 64)
+WIDEN = 4  # of the largest: from there on wide late layers gain more than wide early ones
 PASSES = 6.0  # that a time budget should allow before the network is made wider
 TRIAL = 32  # width of the network that is timed to choose one
 COARSE = (32, 48, 64)  # widths behind a stem of twice the stride, where time is short
 COARSE_PASSES = 2.5  # with fewer positions more width pays earlier
 FEW = 1.0  # passes below which no sample is seen twice, and changed ones only slow the learning
 FEWEST, SMALLER = 250, 128  # updates below which a batch is not larger than this
+
+Choice = tuple[dict[str, int], float]  # a fastnet's options, passes over the samples
 
 
 def complete(recipe: Recipe, spec: Spec, x: np.ndarray, y: np.ndarray, train: np.ndarray) -> Recipe:
@@ -73,11 +76,12 @@ def augmentation(spec: Spec, x: np.ndarray, y: np.ndarray, train: np.ndarray) ->
 
 def size_for(
     seconds: Callable[[], float], samples: int, time: Callable[[int], float], coarse: int
-) -> tuple[dict[str, int], float]:
+) -> Choice:
     """Return a fastnet's options for a time budget, and how often it will see every sample.
 
-    The options are the width and, where time is short, the longer stride of the stem: half the
-    positions an axis cost a quarter, and lose less than narrow layers and few updates do.
+    The options are the width; where time is long, how much wider the later groups are; where it
+    is short, the longer stride of the stem: half the positions an axis cost a quarter, and lose
+    less than narrow layers and few updates do.
 
     Args:
         seconds: returns the time that is left for training; a trial takes some of it.
@@ -87,20 +91,20 @@ def size_for(
         coarse: a longer stride to try; 0: none.
     """
 
-    def widest(stride: int, widths: tuple[int, ...], passes: float) -> tuple[int, float]:
+    def widest(stride: int, sizes: Sequence[dict[str, int]], passes: float) -> Choice:
         each = samples * time(stride)  # of a pass at width TRIAL
-        costs = {width: each * (width / TRIAL) ** 1.5 for width in widths}
-        able = [width for width in widths if passes * costs[width] <= seconds()]
-        width = max(able, default=min(widths))
-        return width, max(0.0, seconds()) / costs[width]
+        costs = [each * (s["width"] / TRIAL) ** 1.5 * s.get("widen", 2) / 2 for s in sizes]
+        able = [n for n, cost in enumerate(costs) if passes * cost <= seconds()]
+        n = max(able, default=0)
+        return sizes[n], max(0.0, seconds()) / costs[n]
 
     if coarse:
-        width, passes = widest(coarse, COARSE, COARSE_PASSES)
-        short = {"width": width, "stride": coarse}, passes
-        if width == COARSE[0]:
+        short = widest(coarse, [{"width": w, "stride": coarse} for w in COARSE], COARSE_PASSES)
+        if short[0]["width"] == COARSE[0]:
             return short  # the usual stride would not allow that many passes either
-    width, passes = widest(0, WIDTHS, PASSES)
-    return short if coarse and width < TRIAL else ({"width": width}, passes)
+    sizes = [*({"width": w} for w in WIDTHS), {"width": WIDTHS[-1], "widen": WIDEN}]
+    usual = widest(0, sizes, PASSES)
+    return short if coarse and usual[0]["width"] < TRIAL else usual
 
 
 def hurried(recipe: Recipe, asked: Recipe, passes: float, samples: int) -> Recipe:
