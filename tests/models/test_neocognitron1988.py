@@ -82,6 +82,8 @@ def test_darkness_teaches_nothing_and_a_class_not_shown_is_never_answered():
     for turn in range(3):
         net.learn(x, torch.arange(40) % 7, turn / 3)
     assert net(x).argmax(1).max() < 7
+    assert net.merge(3).sum(1).tolist()[7:] == [0, 0, 0]
+    assert net.merge(3).sum() == 7 + 6  # one each, and the six left to the loosest shown
 
 
 def test_too_few_planes_are_refused():

@@ -16,6 +16,7 @@ __all__ = ["Neocognitron1988", "neocognitron1988", "typical"]
 VIEWS = 1000  # pictures that the teacher chooses from
 WINDOWS = 100  # windows for each plane that he chooses
 ROUNDS = 15  # of k-means
+AT_ONCE = 64  # pictures whose maps of S-cells are held at a time
 
 # The twelve line patterns of the first layer, three cells each, and the orientation that each
 # belongs to: the slopes between two neighbours of 45 degrees come in two drawings.
@@ -147,12 +148,17 @@ class Neocognitron1988(nn.Module):
 
     def teach(self) -> None:
         """Teach the second, third and last stage what is typical of the pictures shown."""
-        u = self.below(self.light(self.views), 1)
+        u = self._above(0, self.light(self.views))
         for stage in (1, 2):
             self._remember(stage, u, self._parts(stage, u))
             self._merge(stage)
-            u = self.complex[stage](self.simple[stage](u), self.merge(stage))
+            u = self._above(stage, u)
         self._teach_classes(u)
+
+    def _above(self, stage: int, u: Tensor) -> Tensor:
+        """Return what the C-cells of a stage say of many pictures."""
+        simple, complex_, merge = self.simple[stage], self.complex[stage], self.merge(stage)
+        return torch.cat([complex_(simple(part), merge) for part in u.split(AT_ONCE)])
 
     def _parts(self, stage: int, u: Tensor) -> Tensor:
         """Return the windows typical of all where much is to be seen, each (view, row, column)."""
@@ -205,7 +211,7 @@ class Neocognitron1988(nn.Module):
         places = torch.stack([torch.arange(len(u)).to(u.device), best // width, best % width], 1)
         rows, own = F.normalize(self._windows(3, u, places)), self.merge(3)
         kept = [self.shown == label for label in range(len(own))]
-        tight = torch.stack([rows[one].sum(0).norm() / one.sum().clamp(min=1) for one in kept])
+        tight = torch.stack([rows[one].mean(0).norm() for one in kept])  # NaN, the last: not shown
         each, rest = divmod(count, len(own))
         more = tight.argsort()[:rest].tolist()
         chosen = []
