@@ -104,5 +104,20 @@ def test_two_things_on_a_large_picture_are_told_apart_by_their_pixels():
 def test_options_are_checked():
     with pytest.raises(Exception, match="pool must be max or average; got 'min'"):
         build("cresceptron", SPEC, pool="min")
+    with pytest.raises(Exception, match="blur must be 0 or above; got -1"):
+        build("cresceptron", blur=-1)
     with pytest.raises(Exception, match="squares of at least 8 pixels"):
         build("cresceptron", Spec(channels=1, size=(24, 20), classes=("a", "b")))
+
+
+def test_without_blur_nodes_are_what_the_pooling_says():
+    torch.manual_seed(0)
+    spec = Spec(channels=1, size=(16, 16), dtype="float32", classes=("a", "b"))
+    net, plain = build("cresceptron", spec), build("cresceptron", spec, blur=0)
+    x = torch.rand(2, 1, 16, 16)
+    for one in (net, plain):
+        one.learn(x, torch.arange(2), 0.0)
+    edges = plain.edges(plain.light(x))
+    for one, same in ((plain, True), (net, False)):
+        level = one.levels[0]
+        assert torch.equal(level(edges), level.reduce(level.detect(edges))) is same
