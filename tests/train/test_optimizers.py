@@ -24,6 +24,25 @@ def test_orthogonalised_matrices_have_singular_values_near_one(shape):
     assert values.max() < 1.3
 
 
+@pytest.mark.parametrize("shape", [(4, 16), (16, 4), (8, 8), (1, 5)])
+def test_orthogonalising_is_the_rounds_of_the_source(shape):
+    torch.manual_seed(0)
+    matrix = torch.randn(2, *shape, dtype=torch.float64)
+    x = matrix / matrix.norm(dim=(1, 2), keepdim=True)
+    for _ in range(3):
+        a = x @ x.mT
+        x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
+    torch.testing.assert_close(orthogonalise(matrix), x, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(orthogonalise(matrix.float()), x.float(), rtol=1e-4, atol=1e-5)
+
+
+def test_orthogonalising_knows_rows_that_are_nearly_alike():
+    torch.manual_seed(0)
+    matrix = torch.randn(1, 1, 40, dtype=torch.float64) + 1e-4 * torch.randn(1, 20, 40)
+    exact, found = orthogonalise(matrix), orthogonalise(matrix.float())
+    assert (found - exact).abs().max() < 1e-4 * exact.abs().max()
+
+
 def test_orthogonalising_keeps_the_singular_vectors():
     torch.manual_seed(0)
     matrix = torch.randn(1, 5, 9, dtype=torch.float64)

@@ -107,18 +107,37 @@ def shrink(weights: Iterable[Tensor], amount: float) -> None:
 def orthogonalise(matrices: Tensor, rounds: int = 3) -> Tensor:
     """Move every singular value of each matrix towards 1, keeping its singular vectors.
 
+    All rounds multiply by polynomials of the rows' products with each other, so they are worked out
+    on those: a kernel has more columns than rows, and is itself multiplied twice in all.
+
     Shape: (B, rows, columns) -> the same
-    Math:  X <- a X + (b A + c A^2) X, A = X X^T, (a, b, c) = (3.4445, -4.7750, 2.0315)
+    Math:  X <- P X, P = a I + b A + c A^2, A = X X^T, (a, b, c) = (3.4445, -4.7750, 2.0315); so
+           A <- P A P
+
+    Args:
+        matrices: float32 or float64.
+        rounds: at least 1.
 
     Source: Jordan et al. 2024, Muon: An optimizer for hidden layers in neural networks.
     """
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.mT if tall else matrices
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
-    for _ in range(rounds):
-        a = x @ x.mT
-        x = torch.baddbmm(x, torch.baddbmm(a, a, a, beta=-4.7750, alpha=2.0315), x, beta=3.4445)
+    a = x @ x.mT
+    p = whole = _polynomial(a)
+    for _ in range(rounds - 1):
+        a = p @ a @ p
+        p = _polynomial(a)
+        whole = p @ whole
+    x = whole @ x
     return x.mT if tall else x
+
+
+def _polynomial(a: Tensor) -> Tensor:
+    """Return 3.4445 I - 4.7750 A + 2.0315 A^2 of each matrix."""
+    p = torch.baddbmm(a, a, a, beta=-4.7750, alpha=2.0315)
+    p.diagonal(dim1=1, dim2=2).add_(3.4445)
+    return p
 
 
 class Muon(torch.optim.Optimizer):
