@@ -8,6 +8,10 @@
 
 namespace LEVEL {
 
+// Whether kernels are multiplied, or sums made of them: from which ratio of kernels to tiles on the
+// order by outputs (winograd.hpp) is the faster one. Measured on a Zen 4.
+constexpr int64_t FORWARD = 2, WEIGHT = 4;
+
 // Tiles that are worked on at once: `count` from `first` of those of some images, which lie region
 // by region.
 struct Batch {
@@ -58,12 +62,14 @@ struct Plan {
     kept = least(taps, sources);
     // What lies between the transforms should stay in the second-level cache. But kernels are read
     // once a batch: where they are large, more tiles must share them, and more again where each
-    // meets them at few points.
+    // meets them at few points, or where they are sums, which are written besides.
     const int64_t cached =
         striate::cached_floats() * 5 / 8 / (T::POINTS * (kept * channels + outputs));
     const int64_t size = channels * outputs;
     const int64_t shared = T::STEP > 1 ? 8 * ROWS
                            : T::TALL == 1 ? (size > 256 * 256 ? 16 : 8) * ROWS
+                           : ratio == WEIGHT && T::POINTS * size > striate::cached_floats()
+                               ? 16 * ROWS
                            : size >= 128 * 128 ? 3 * ROWS
                                                : 2 * ROWS;
     batch = cached < shared ? shared : cached > 8 * ROWS ? 8 * ROWS : cached / ROWS * ROWS;
@@ -82,6 +88,8 @@ struct Plan {
     for (const Region& region : regions) alike |= region.tall * region.wide == of_image;
     together = alike ? g.n : (batch + of_image / 2) / of_image;
     if (together < 1) together = 1;
+    // So that at each point there are whole blocks of rows, or halves, of few images too.
+    if (!alike && together > ROWS / 2) together -= together % (ROWS / 2);
     const int64_t all = together * of_image;
     of_group = (all + (alike ? batch - 1 : batch * 3 / 4)) / batch;  // a quarter more may be one
     if (of_group < 1) of_group = 1;

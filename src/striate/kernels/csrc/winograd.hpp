@@ -37,9 +37,6 @@
 
 namespace LEVEL {
 
-// Measured on a Zen 4: from which ratio of kernels to tiles on the second order is the faster one.
-constexpr int64_t FORWARD = 2, WEIGHT = 4;
-
 // ---- by tiles
 
 template <typename T>
