@@ -45,7 +45,7 @@ NAMES = {
 TRIES, MOST, SECONDS = 3, 6, 0.01  # turns at least; at most, while there is time
 COLD, SWEPT = 2**22, 2**24  # numbers that no cache keeps; that drive all others out of it
 CLEAR = 1.5  # a difference in the estimate that is believed
-GENERATION = 5  # one more when an algorithm comes or becomes faster: then all is tried anew
+GENERATION = 6  # one more when an algorithm comes or becomes faster: then all is tried anew
 
 # In units of one multiply-and-add at the CPU's peak, fitted to the shapes of benchmarks/kernels.py
 # on a Zen 4: what one number costs in Winograd's transforms, and one of the kernels on its way to
