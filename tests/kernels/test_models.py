@@ -150,10 +150,9 @@ def same_answers_and_gradients(name, counts):
     exact, changed = copy.deepcopy(net).double(), report(copy.deepcopy(net))
     fast, layers = changed.model, sum(isinstance(m, nn.Conv2d) for m in net.modules())
     kinds = nn.Conv2d, nn.BatchNorm2d
-    known = sum(isinstance(m, kinds) for m in net.modules())
-    other = sum(isinstance(m, kinds) and type(m) not in kinds for m in net.modules())
-    assert len(changed.swapped) == known - other  # timm's own normalise and rectify in one
-    assert len(changed.left) == other
+    known = [m for m in net.modules() if isinstance(m, kinds)]
+    ours = sum(type(m) in kinds for m in known)  # timm's own normalise and rectify in one
+    assert (len(changed.swapped), len(changed.left)) == (ours, len(known) - ours)
     with torch.no_grad():
         wanted = answer(exact.eval(), x.double())
         assert error(answer(fast.eval(), x), wanted) <= 1e-4
